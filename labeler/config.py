@@ -1,0 +1,361 @@
+"""The configuration: YAML in, frozen models out, each constant with its reason and source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from labeler.errors import ConfigError, nearest
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TargetConfig(Section):
+    """The network under study."""
+
+    model: str
+    """``builtin:NAME``, ``torchvision:NAME[@WEIGHTS]``, ``timm:NAME``, ``open_clip:NAME@TAG`` or
+    ``file:PATH.py:FUNCTION`` (which needs ``--trust-code``)."""
+    layers: tuple[str, ...]
+    units: dict[str, str] = Field(default_factory=dict)
+    """Units by layer, as ``"0-31,40"``; all where a layer is not named."""
+    weights: str | None = None
+    """None: the model's own. ``random``: the same architecture untrained (the control). Else a local
+    safetensors or checkpoint file."""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _one_layer(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("layers")
+    @classmethod
+    def _some_layers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one layer")
+        if len(set(value)) < len(value):
+            raise ValueError("a layer is named twice")
+        return value
+
+
+class ProbeConfig(Section):
+    """The images shown to the target."""
+
+    source: tuple[str, ...]
+    """``builtin:scenes``, ``folder:DIR``, ``coco_panoptic:DIR`` or ``masks:DIR``; a list is one probe."""
+    images: int = Field(default=1200, ge=1)
+    """How many scenes ``builtin:scenes`` renders; other sources have what they have."""
+    size: int = Field(default=224, ge=32)
+    """Height and width of rendered scenes in pixels."""
+    colours: bool = True
+    """Annotate the 11 basic colour names from the pixels (van de Weijer et al. 2009 for the names)."""
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_source(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class EncoderConfig(Section):
+    """The image-text model that helps to propose, and the judges that check."""
+
+    model: str = "builtin:scenes-clip"
+    """``builtin:scenes-clip``, ``builtin:bridge@lite2``, ``open_clip:NAME@TAG`` or ``open_clip:NAME@FILE``."""
+    judge: tuple[str, ...] = ("annotations", "builtin:scenes-clip-judge")
+    """Tried in order; the first that knows a label judges it. The encoder itself only with a warning."""
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _one_judge(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class ActivationsConfig(Section):
+    """The single pass over the probe."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Images are processed in fixed blocks of this size by id, the last one padded, so that sharding
+    changes nothing (DESIGN 4.2)."""
+    top_k: int = Field(default=100, ge=1)
+    """Exemplar candidates kept per unit (SoftWPMI looks at 100: Oikarinen & Weng 2023, app.)."""
+    tail: float = Field(default=0.005, gt=0, lt=0.5)
+    """P(a > T_u) over all positions: Network Dissection (Bau et al. 2017, sec. 2.2)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 makes ties and reorders exemplars; opt-in, and the run says so."""
+    memory_gb: float = Field(default=2.0, gt=0)
+    """Budget for the dense images × units index; over it a hash-chosen subset of images is indexed."""
+
+
+class ExemplarsConfig(Section):
+    """Splits, facets and the pictures shown."""
+
+    propose: float = Field(default=0.35, gt=0, lt=1)
+    feedback: float = Field(default=0.15, gt=0, lt=1)
+    """Shares of the image groups; the rest is `test`."""
+    shown: int = Field(default=9, ge=1, le=36)
+    """Top exemplars on the contact sheet and in the report (Network Dissection shows 10, MILAN 15)."""
+    near_misses: int = Field(default=4, ge=0, le=16)
+    max_facets: int = Field(default=4, ge=1, le=8)
+
+    @model_validator(mode="after")
+    def _room_for_test(self) -> ExemplarsConfig:
+        if self.propose + self.feedback >= 0.9:
+            raise ValueError("propose + feedback must leave at least 0.1 of the images for test")
+        return self
+
+
+class VisualiseConfig(Section):
+    """Feature visualisation (Olah et al. 2017)."""
+
+    enabled: bool = True
+    images: int = Field(default=2, ge=1, le=8)
+    """Pictures per unit, each from its own seed."""
+    size: int = Field(default=128, ge=32)
+    steps: int = Field(default=96, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
+    """Adam 0.05 (lucid's default)."""
+    batch_size: int = Field(default=16, ge=1)
+
+
+class ProposeConfig(Section):
+    """Who proposes labels. Nothing here decides."""
+
+    kind: tuple[Literal["vocabulary", "vlm"], ...] = ("vocabulary",)
+    """A list is a chain: all propose, the checks choose."""
+    candidates: int = Field(default=4, ge=1, le=16)
+    """Candidates per facet and round."""
+    vocabulary: str = "auto"
+    """``auto``: the probe's annotated concepts and the words the encoder is known to know; or a text file
+    with one label a line."""
+    model: str = ""
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself is never stored."""
+    temperature: float = Field(default=0.2, ge=0, le=2)
+    max_tokens: int = Field(default=800, ge=16)
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds per call."""
+    retries: int = Field(default=4, ge=0, le=10)
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _one_kind(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _vlm_needs_model(self) -> ProposeConfig:
+        if "vlm" in self.kind and not self.model:
+            raise ValueError("kind vlm needs model: the name that the endpoint gives it")
+        return self
+
+
+class ChecksConfig(Section):
+    """The checks of (unit, label)."""
+
+    iou_grid: int = Field(default=56, ge=4)
+    """Cells per side of the annotation grid (dissect uses 56)."""
+    iou_images: int = Field(default=400, ge=1)
+    """Most annotated test images over which IoU is taken, hash-chosen."""
+    min_concept_images: int = Field(default=9, ge=1)
+    """A concept in fewer images does not count (DESIGN 5)."""
+    presence_area: float = Field(default=0.01, ge=0, lt=1)
+    """Share of an image that a concept must cover to be present in it."""
+    match_similarity: float = Field(default=0.8, gt=0, le=1)
+    """Least text-embedding cosine at which a free label counts as an annotated concept."""
+    permutations: int = Field(default=1000, ge=100)
+    correlated: float = Field(default=0.7, gt=0, le=1)
+    """Units correlated above this with the unit under test are left out of its specificity null."""
+    null_units: int = Field(default=2048, ge=32)
+    """Most live units of a layer in the specificity null, hash-chosen."""
+    min_null_units: int = Field(default=32, ge=2)
+    min_test_images: int = Field(default=150, ge=10)
+    """Fewer: `abstained`."""
+
+
+class GateConfig(Section):
+    """From checks to a verdict."""
+
+    precision: float = Field(default=0.9, gt=0.5, lt=1)
+    """Requested share of right labels among the accepted ones."""
+    require: tuple[Literal["prediction", "auprc", "real", "synthetic", "agreement", "iou"], ...] = ()
+    """Checks that are necessary wherever they apply."""
+    significance: float = Field(default=0.05, gt=0, lt=1)
+    """Family-wise error per unit over the labels tested."""
+    specificity: float = Field(default=3.0, ge=0)
+    """Least robust z against the layer's other units."""
+    decoys: int = Field(default=8, ge=1)
+    """Decoy labels per unit, shuffled within the layer (target-decoy control)."""
+
+
+class RefineConfig(Section):
+    """Rounds of propose and check."""
+
+    rounds: int = Field(default=3, ge=1, le=20)
+    patience: int = Field(default=1, ge=1)
+    """Rounds without a better label on `feedback` before stopping."""
+
+
+class ExecutorConfig(Section):
+    """Where the work runs."""
+
+    kind: Literal["local"] = "local"
+    device: str = "auto"
+    """``auto`` takes CUDA, then MPS, then the CPU."""
+    workers: int = Field(default=2, ge=0, le=64)
+    """Threads that decode images ahead of the pass."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    target: TargetConfig
+    probe: ProbeConfig
+    encoder: EncoderConfig = EncoderConfig()
+    activations: ActivationsConfig = ActivationsConfig()
+    exemplars: ExemplarsConfig = ExemplarsConfig()
+    visualise: VisualiseConfig = VisualiseConfig()
+    propose: ProposeConfig = ProposeConfig()
+    checks: ChecksConfig = ChecksConfig()
+    gate: GateConfig = GateConfig()
+    refine: RefineConfig = RefineConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+    seed: int = 0
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a YAML config; paths in it become absolute, relative to the file. `overrides` are ``key=value``.
+
+    Raises:
+        ConfigError: when the file is missing, is not YAML, or a key or value is wrong.
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"There is no config file at {path}; write one, or start from configs/demo.yaml.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must be a mapping with the sections target, probe, encoder and so on.")
+    for override in overrides:
+        _set(data, override)
+    return parse_config(data, base=path.parent.resolve())
+
+
+def parse_config(data: dict[str, Any], base: Path) -> Config:
+    """Validate a config given as plain data; relative paths are taken from `base`.
+
+    Raises:
+        ConfigError: one sentence about the first thing that is wrong, with the nearest right key.
+    """
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+    return _absolute(config, base)
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    import yaml
+
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes key=value, for example --set refine.rounds=2, not {override!r}.")
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"{section!r} in --set {override} is a value, not a section.")
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"The value in --set {override} is not valid YAML.") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"]]
+    name = ".".join(where)
+    if problem["type"] == "extra_forbidden":
+        close = nearest(where[-1], _keys(where[:-1]))
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(_keys(where[:-1]))}."
+        return f"There is no config key {name!r}{hint}"
+    if problem["type"] == "missing":
+        return f"The config needs a value for {name!r}."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"Config value {name}: {message} (it is {problem['input']!r})."
+
+
+def _keys(sections: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for section in sections:
+        annotation = model.model_fields[section].annotation if section in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+_PATH_SCHEMES = ("folder:", "coco_panoptic:", "masks:", "broden:", "webdataset:")
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    def file(text: str) -> str:
+        return str((base / Path(text).expanduser()).resolve())
+
+    def source(text: str) -> str:
+        scheme, colon, rest = text.partition(":")
+        return f"{scheme}:{file(rest)}" if f"{scheme}:" in _PATH_SCHEMES else text
+
+    def model(text: str) -> str:
+        if text.startswith("file:"):
+            path, _, function = text.removeprefix("file:").rpartition(":")
+            return f"file:{file(path)}:{function}"
+        if text.startswith("open_clip:") and text.endswith((".safetensors", ".pt", ".pth", ".bin")):
+            name, _, weights = text.partition("@")
+            return f"{name}@{file(weights)}"
+        return text
+
+    target = config.target
+    weights = target.weights if target.weights in (None, "random") else file(str(target.weights))
+    vocabulary = config.propose.vocabulary
+    return config.model_copy(
+        update={
+            "target": target.model_copy(update={"model": model(target.model), "weights": weights}),
+            "probe": config.probe.model_copy(update={"source": tuple(map(source, config.probe.source))}),
+            "encoder": config.encoder.model_copy(
+                update={
+                    "model": model(config.encoder.model),
+                    "judge": tuple(map(model, config.encoder.judge)),
+                }
+            ),
+            "propose": config.propose.model_copy(
+                update={"vocabulary": vocabulary if vocabulary == "auto" else file(vocabulary)}
+            ),
+        }
+    )
+
+
+def parse_units(text: str, count: int, layer: str) -> tuple[int, ...]:
+    """Unit indices written as ``"0-31,40"``, ascending and without repeats.
+
+    Raises:
+        ConfigError: when the text is malformed or an index is outside 0..count-1.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ConfigError(f"Units of {layer} are written like 0-31,40, not {text!r}.")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    if not found or max(found) >= count:
+        raise ConfigError(f"Layer {layer} has units 0 to {count - 1}; {text!r} asks for others.")
+    return tuple(sorted(found))

@@ -1,0 +1,157 @@
+"""Fingerprints, atomic directories and manifests: what makes a stage immutable and a kill harmless."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from labeler.errors import RunError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+def canonical(data: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal data, equal bytes."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def fingerprint(*parts: Any) -> str:
+    """sha256 (64 hex digits) over the canonical JSON of `parts`."""
+    return hashlib.sha256(canonical(parts)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_order(values: list[str] | list[int], seed: int, purpose: str) -> list[int]:
+    """Positions of `values` in a pseudo-random order that depends on each value alone, `seed` and `purpose`.
+
+    A subset chosen as the first m of this order does not change when other values come or go before it is
+    full, which makes choices independent of sharding and of what else was asked for.
+    """
+
+    def key(position: int) -> tuple[bytes, int]:
+        text = f"{seed}\0{purpose}\0{values[position]}"
+        return hashlib.sha256(text.encode()).digest(), position
+
+    return sorted(range(len(values)), key=key)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+def stage_directory(
+    run: Path, name: str, key: str, build: Callable[[Path], None], *, on_build: Callable[[], None] | None = None
+) -> Path:
+    """The immutable directory ``stages/<name>-<12 hex of key>``, built by `build` when it is not there yet.
+
+    `build` writes files into an ``.incomplete`` directory, which is renamed once its manifest is complete; a
+    kill leaves only the incomplete directory, which the next call removes.
+
+    Raises:
+        RunError: when a finished directory belongs to another key or its manifest is torn.
+    """
+    final = run / "stages" / f"{name}-{key[:12]}"
+    if final.exists():
+        _check_manifest(final, key)
+        return final
+    incomplete = final.with_name(final.name + ".incomplete")
+    if incomplete.exists():
+        shutil.rmtree(incomplete)
+    incomplete.mkdir(parents=True)
+    if on_build is not None:
+        on_build()
+    build(incomplete)
+    _write_manifest(incomplete, key)
+    incomplete.rename(final)
+    _sync_directory(final.parent)
+    return final
+
+
+def verify_stage(directory: Path) -> list[str]:
+    """What is wrong with a stage directory, one sentence each; empty when every hash fits."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        files = manifest["files"]
+    except (OSError, ValueError, KeyError):
+        return [f"{directory} has no readable {MANIFEST}."]
+    problems = []
+    for name, expected in files.items():
+        path = directory / name
+        if not path.is_file():
+            problems.append(f"{path} is missing.")
+        elif path.stat().st_size != expected["bytes"] or file_sha256(path) != expected["sha256"]:
+            problems.append(f"{path} is not what was written.")
+    return problems
+
+
+@contextlib.contextmanager
+def run_lock(run: Path) -> Iterator[None]:
+    """Hold a run directory for one process; the lock goes with the process, however that ends.
+
+    Raises:
+        RunError: when another process holds it.
+    """
+    import fcntl
+
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"Another process is working on {run}; wait for it, or stop it first.") from None
+        yield
+
+
+def _write_manifest(directory: Path, key: str) -> None:
+    files = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            name = path.relative_to(directory).as_posix()
+            files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    manifest = {"schema": SCHEMA, "fingerprint": key, "files": files}
+    write_atomic(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+
+
+def _check_manifest(directory: Path, key: str) -> None:
+    advice = f"delete {directory} and run again."
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        found, files = manifest["fingerprint"], manifest["files"]
+    except (OSError, ValueError, KeyError):
+        raise RunError(f"The manifest in {directory} is missing or torn: {advice}") from None
+    if found != key:
+        raise RunError(f"{directory} was made from other inputs: {advice}")
+    for name, expected in files.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            raise RunError(f"{path} is missing or has another size: {advice}")
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
