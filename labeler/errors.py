@@ -1,19 +1,19 @@
 """Every error that reaches a user: one sentence that says what to do.
 
-    LabelerError
-    ├── UsageError              exit 2: the command line or the config is wrong
-    │   └── ConfigError         a key or value of the config
-    ├── UnknownNameError        exit 1: a name that does not exist, with the nearest that do
-    ├── MissingExtraError       exit 1: a package that an extra installs
-    ├── ProbeError              exit 1: the probe dataset cannot be used
-    │   └── UnreadableImageError    one image; the pass records it and goes on
-    ├── TargetError             exit 1: the target or its weights cannot be used
-    ├── EncoderError            exit 1: an image-text model cannot be used
-    ├── EndpointError           exit 1 or a `failed` unit: a model endpoint
-    │   └── PausedError         exit 4: the run stopped early and can be resumed
-    ├── ActivationError         exit 1: activations that are not numbers, shards that do not fit
-    ├── RunError                exit 1: a run directory is broken, busy or of another config
-    └── CatalogueError          exit 1: a question that the catalogue cannot answer
+LabelerError
+├── UsageError              exit 2: the command line or the config is wrong
+│   └── ConfigError         a key or value of the config
+├── UnknownNameError        exit 1: a name that does not exist, with the nearest that do
+├── MissingExtraError       exit 1: a package that an extra installs
+├── ProbeError              exit 1: the probe dataset cannot be used
+│   └── UnreadableImageError    one image; the pass records it and goes on
+├── TargetError             exit 1: the target or its weights cannot be used
+├── EncoderError            exit 1: an image-text model cannot be used
+├── EndpointError           exit 1 or a `failed` unit: a model endpoint
+│   └── PausedError         exit 4: the run stopped early and can be resumed
+├── ActivationError         exit 1: activations that are not numbers, shards that do not fit
+├── RunError                exit 1: a run directory is broken, busy or of another config
+└── CatalogueError          exit 1: a question that the catalogue cannot answer
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from labeler.errors import UsageError
 
-Kind = Literal["object", "part", "scene", "texture", "material", "colour", "shape", "pattern", "text", "other"]
+Kind = Literal[
+    "object", "part", "scene", "texture", "material", "colour", "shape", "pattern", "text", "other"
+]
 KINDS: tuple[Kind, ...] = (
     "object", "part", "scene", "texture", "material", "colour", "shape", "pattern", "text", "other",
 )  # fmt: skip
@@ -169,7 +171,10 @@ class Facet(Record):
 
 
 class RoundRecord(Record):
-    """One propose-check pass: what was proposed, how it fared on `feedback`, and where it failed."""
+    """One propose-check pass: what was proposed, how it fared on `feedback`, and where it failed.
+
+    `failure` is the cause when the proposer gave no usable answer; `outcome` the policy's sentence.
+    """
 
     round: int
     labels: tuple[Label, ...] = ()
@@ -177,6 +182,7 @@ class RoundRecord(Record):
     false_alarms: tuple[Exemplar, ...] = ()
     sheet: str | None = None
     outcome: str = ""
+    failure: str = ""
 
 
 class ActivationSummary(Record):

@@ -47,10 +47,10 @@ class Target(Protocol):
         ...
 
     def maps(self, images_bchw: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Activation maps ``(b, u, h, w)`` of `layers` for prepared images; the pass stops after the last of them.
+        """Activation maps ``(b, u, h, w)`` of `layers` for prepared images.
 
-        Flat outputs have h = w = 1. Gradients flow when the caller's context allows them. Hooks are gone
-        when it returns or raises.
+        The forward pass stops after the last of them. Flat outputs have h = w = 1. Gradients flow when the
+        caller's context allows them. Hooks are gone when it returns or raises.
         """
         ...
 
@@ -89,7 +89,7 @@ class Annotation:
 
 
 class ProbeDataset(Protocol):
-    """The images shown to the target, with whatever annotations they have. Safe to use from several threads."""
+    """The images shown to the target, with whatever annotations they have. Several threads may use it."""
 
     name: str
     fingerprint: str  # sha256 over contents and annotations
@@ -201,7 +201,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Proposed:
-    """What a proposer returns: proposals, or a `failure` with its cause; an empty success means it abstains."""
+    """What a proposer returns: proposals, or a `failure` with its cause; neither means that it abstains."""
 
     proposals: tuple[Proposal, ...] = ()
     failure: str | None = None

@@ -60,7 +60,12 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def stage_directory(
-    run: Path, name: str, key: str, build: Callable[[Path], None], *, on_build: Callable[[], None] | None = None
+    run: Path,
+    name: str,
+    key: str,
+    build: Callable[[Path], None],
+    *,
+    on_build: Callable[[], None] | None = None,
 ) -> Path:
     """The immutable directory ``stages/<name>-<12 hex of key>``, built by `build` when it is not there yet.
 
@@ -78,8 +83,6 @@ def stage_directory(
     if incomplete.exists():
         shutil.rmtree(incomplete)
     incomplete.mkdir(parents=True)
-    if on_build is not None:
-        on_build()
     build(incomplete)
     _write_manifest(incomplete, key)
     incomplete.rename(final)

@@ -1,0 +1,5 @@
+"""The catalogue: one SQLite file per run."""
+
+from labeler.catalogue.store import CatalogueStore
+
+__all__ = ["CatalogueStore"]

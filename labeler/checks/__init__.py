@@ -1,0 +1,198 @@
+"""The checks of (unit, label): every number that decides, with its two nulls.
+
+`check_labels` makes them for one layer on one split. On `feedback` it is called without pictures and
+dissection; on `test` with all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from labeler.checks.auprc import check_auprc
+from labeler.checks.consistency import Agreement, check_real, check_synthetic, measure_agreement
+from labeler.checks.data import LayerData, Pairs, PictureData, Readings
+from labeler.checks.gate import Cut, Judged, choose_decoys, decoy_cut, judge_label
+from labeler.checks.iou import Dissection, check_iou
+from labeler.checks.judges import (
+    AnnotationJudge,
+    EncoderJudge,
+    Judge,
+    Reading,
+    read_label,
+    read_labels,
+    text_similarity,
+)
+from labeler.checks.nulls import subset_draws
+from labeler.checks.prediction import check_prediction
+from labeler.checks.trust import NaturalRange, judge_picture
+from labeler.checks.verdict import Decision, decide
+from labeler.config import ChecksConfig
+from labeler.records import CheckResult, Label
+
+__all__ = [
+    "CHECKS", "Agreement", "AnnotationJudge", "Cut", "Decision", "Dissection", "EncoderJudge", "Judge",
+    "Judged", "LayerData", "NaturalRange", "PictureData", "Reading", "check_labels", "choose_decoys",
+    "decide", "decoy_cut", "judge_label", "judge_picture", "layer_agreements", "read_label", "read_labels",
+    "text_similarity", "unit_agreement",
+]  # fmt: skip
+
+CHECKS = ("prediction", "auprc", "real", "synthetic", "agreement", "iou")
+LABELS_AT_ONCE = 256
+"""Distinct labels read at once: their scores over the whole probe are in memory together."""
+NO_PICTURES = "synthetic pictures take no part on this split"
+
+Checks = dict[str, CheckResult]
+
+
+def layer_agreements(
+    data: LayerData, judges: Sequence[Judge], pictures: PictureData, settings: ChecksConfig
+) -> dict[str, Agreement]:
+    """*agreement* of every unit with pictures in the layer, by each judge that can see, in order."""
+    return {
+        judge.name: measure_agreement(data, pictures, judge, settings.min_null_units)
+        for judge in judges
+        if isinstance(judge, EncoderJudge) and judge.name in pictures.embeddings
+    }
+
+
+def unit_agreement(agreements: Mapping[str, Agreement], unit: int, pictured: bool = True) -> CheckResult:
+    """*agreement* of one unit by the first judge that can read pictures of its layer."""
+    if not pictured:
+        return CheckResult.not_applicable(NO_PICTURES)
+    found = [agreed.checks[unit] for agreed in agreements.values() if unit in agreed.checks]
+    if not found:
+        return CheckResult.not_applicable("the unit has no synthetic picture that a judge has seen")
+    return next((check for check in found if check.status == "ok"), found[0])
+
+
+def check_labels(
+    data: LayerData,
+    pairs: Sequence[tuple[int, Label]],
+    judges: Sequence[Judge],
+    *,
+    pictures: PictureData | None,
+    dissection: Dissection | None,
+    settings: ChecksConfig,
+    seed: int,
+    min_images: int | None = None,
+) -> list[Checks]:
+    """All checks of each (unit, label), in the order of `pairs`; every name of `CHECKS` is there.
+
+    A label that many units share is read once. Targets and decoys go through here alike.
+
+    Args:
+        data: the layer on one split; every unit of `pairs` must be among its live units.
+        pairs: unit index and label.
+        judges: in order; the first that knows a label judges it.
+        pictures: the run's FVs, or None where they do not take part.
+        dissection: the layer's dissection, its concepts those of the `AnnotationJudge`, or None.
+        settings: constants of the checks.
+        seed: of the run; only *auprc*'s null draws from it.
+        min_images: least usable images; `settings.min_test_images` where None (`feedback` has fewer).
+    """
+    agreements = {} if pictures is None else layer_agreements(data, judges, pictures, settings)
+    draw = subset_draws(settings.permutations, max(50, len(data.image_ids_n) // 5), seed)
+    least = settings.min_test_images if min_images is None else min_images
+    groups: dict[str, list[int]] = {}
+    for index, (_, label) in enumerate(pairs):
+        groups.setdefault(_reading_key(label), []).append(index)
+    found: list[Checks] = [{} for _ in pairs]
+    keys = list(groups)
+    for start in range(0, len(keys), LABELS_AT_ONCE):
+        part = keys[start : start + LABELS_AT_ONCE]
+        labels = [pairs[groups[key][0]][1] for key in part]
+        where = [(index, column) for column, key in enumerate(part) for index in groups[key]]
+        units = np.array([data.position[pairs[index][0]] for index, _ in where], dtype=np.int64)
+        batch = Pairs(units, np.array([column for _, column in where], dtype=np.int64))
+        checks = _read_checks(data, labels, batch, judges, settings, least, draw)
+        checks["synthetic"] = _synthetic(data, labels, batch, judges, pictures, agreements, settings)
+        checks["iou"] = _iou(data, labels, batch, judges, dissection, settings)
+        for row, (index, _) in enumerate(where):
+            found[index] = {name: results[row] for name, results in checks.items()}
+            found[index]["agreement"] = unit_agreement(agreements, pairs[index][0], pictures is not None)
+    return [{name: checks[name] for name in CHECKS} for checks in found]
+
+
+def _reading_key(label: Label) -> str:
+    formula = label.formula.model_dump_json() if label.formula is not None else ""
+    return "\0".join([label.text, label.kind, formula])
+
+
+def _read_checks(
+    data: LayerData,
+    labels: Sequence[Label],
+    pairs: Pairs,
+    judges: Sequence[Judge],
+    settings: ChecksConfig,
+    least: int,
+    draw: Callable[[int], np.ndarray],
+) -> dict[str, list[CheckResult]]:
+    """The checks that need a score for every image. Labels that no judge knows are not applicable."""
+    read = read_labels(judges, labels)
+    known = [column for column, reading in enumerate(read) if reading is not None]
+    scores = [reading.scores_n[data.image_ids_n] for reading in read if reading is not None]
+    scores_nl = np.array(scores, dtype=np.float64).reshape(len(known), len(data.image_ids_n)).T
+    readings = Readings(scores_nl, tuple(reading.judge for reading in read if reading is not None))
+    place = {column: index for index, column in enumerate(known)}
+    rows = [row for row, label in enumerate(pairs.label_p) if int(label) in place]
+    inside = Pairs(
+        pairs.unit_p[rows], np.array([place[int(pairs.label_p[row])] for row in rows], dtype=np.int64)
+    )
+    units = settings.min_null_units
+    made = {
+        "prediction": check_prediction(data, readings, inside, least, units),
+        "auprc": check_auprc(data, readings, inside, least, units, draw),
+        "real": check_real(data, readings, inside, least, units),
+    }
+    unknown = CheckResult.not_applicable("no judge knows this label")
+    return {name: _spread(results, rows, len(pairs), unknown) for name, results in made.items()}
+
+
+Item = TypeVar("Item")
+
+
+def _spread(items: Sequence[Item], rows: Sequence[int], count: int, default: Item) -> list[Item]:
+    spread = [default] * count
+    for row, item in zip(rows, items, strict=True):
+        spread[row] = item
+    return spread
+
+
+def _synthetic(
+    data: LayerData,
+    labels: Sequence[Label],
+    pairs: Pairs,
+    judges: Sequence[Judge],
+    pictures: PictureData | None,
+    agreements: Mapping[str, Agreement],
+    settings: ChecksConfig,
+) -> list[CheckResult]:
+    if pictures is None:
+        return [CheckResult.not_applicable(NO_PICTURES)] * len(pairs)
+    seeing = [
+        (judge, agreements[judge.name])
+        for judge in judges
+        if isinstance(judge, EncoderJudge) and judge.name in agreements
+    ]
+    return check_synthetic(data, labels, pairs, pictures, seeing, settings.min_null_units)
+
+
+def _iou(
+    data: LayerData,
+    labels: Sequence[Label],
+    pairs: Pairs,
+    judges: Sequence[Judge],
+    dissection: Dissection | None,
+    settings: ChecksConfig,
+) -> list[CheckResult]:
+    judge = next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
+    if dissection is None or judge is None:
+        return [CheckResult.not_applicable("no annotated images were dissected")] * len(pairs)
+    # Masks of compound labels are not kept, so only simple ones have an IoU.
+    matches = [None if label.formula else judge.match(label.text, label.kind) for label in labels]
+    concepts = [None if match is None else match[0] for match in matches]
+    wanted = [concepts[label] for label in pairs.label_p]
+    return check_iou(data, dissection, pairs.unit_p, wanted, settings.min_null_units)

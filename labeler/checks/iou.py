@@ -1,0 +1,240 @@
+"""Dissection: how well a unit's activation mask covers a concept's annotation mask.
+
+Bau, Zhou, Khosla, Oliva & Torralba (2017), "Network Dissection", sec. 2: mask ``M = up(a) > T_u`` and
+``IoU(u,c) = Σ|M∩L_c| / (Σ|M over images annotated with c's category| + Σ|L_c| - Σ|M∩L_c|)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from labeler.checks.data import Booleans, Floats, Integers, LayerData, results
+from labeler.checks.nulls import Z95, matrix_moments, permutation_null, specificity
+from labeler.records import CheckResult, Null
+
+Packed = NDArray[np.uint8]
+
+
+def upsample(maps_pxy: torch.Tensor, grid: int) -> torch.Tensor:
+    """Activation maps, bilinear to ``(p, grid, grid)``.
+
+    Cell centres lie half a cell inside the border (`align_corners=False`), as in OpenCV's and Pillow's
+    `resize`, which Network Dissection's reference code uses: a map's cell covers the same part of the image
+    before and after. Corner alignment would shift masks by up to half a cell of the map.
+    """
+    return F.interpolate(maps_pxy[:, None], size=(grid, grid), mode="bilinear", align_corners=False)[:, 0]
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """The cells of one unit or concept on one image, eight to the byte."""
+
+    image: int
+    cells: Packed  # (grid² / 8,)
+
+
+class Dissection:
+    """Accumulates the IoU of all units with all concepts over batches of annotated images.
+
+    The state is O(units × concepts), and the packed masks of the units under test and of the concepts, which
+    the exact permutation null needs. One image costs one binary matrix product of the units that pass their
+    threshold on it (a few in a hundred positions do: T_u is the 99.5th percentile) with the concepts that it
+    shows; the other entries of the product are zero and are never formed.
+
+    Args:
+        live_units: units of the layer, ascending; those of `LayerData`. ``(u,)``.
+        thresholds_u: T_u of each. ``(u,)``.
+        categories: category of each concept, by the probe's concept index. ``(c,)``.
+        tested: the units whose significance will be asked for.
+        min_images: a concept shown by fewer images does not count (DESIGN 5).
+    """
+
+    def __init__(
+        self,
+        live_units: Integers,
+        thresholds_u: NDArray[np.float32],
+        categories: Sequence[str],
+        tested: Sequence[int],
+        min_images: int = 9,
+    ) -> None:
+        self.live_units = live_units
+        self.categories = tuple(categories)
+        self.min_images = min_images
+        self.images = 0
+        self._cells = 0
+        names = sorted(set(categories))
+        self.category_names = tuple(names)
+        self._category_c = np.array([names.index(category) for category in categories], dtype=np.int64)
+        self._thresholds_u = torch.from_numpy(np.array(thresholds_u, dtype=np.float32))
+        column = {int(unit): index for index, unit in enumerate(live_units)}
+        self._column = column
+        self._unit_masks: dict[int, list[_Mask]] = {column[unit]: [] for unit in tested if unit in column}
+        self._concept_masks: list[list[_Mask]] = [[] for _ in categories]
+        self._annotated_ik: list[Booleans] = []
+        self._intersection_uc = np.zeros((len(live_units), len(categories)))
+        self._activated_uk = np.zeros((len(live_units), len(names)))
+        self._area_c = np.zeros(len(categories))
+
+    def add(
+        self, maps_buhw: torch.Tensor, masks_bcgg: torch.Tensor, annotated: Sequence[frozenset[str]]
+    ) -> None:
+        """Add a batch of images.
+
+        Args:
+            maps_buhw: activation maps of `live_units`, on any device.
+            masks_bcgg: concept masks on the annotation grid, bool, on any device.
+            annotated: the categories in which each image is annotated; masks of others are ignored.
+        """
+        self._cells = masks_bcgg.shape[2] * masks_bcgg.shape[3]
+        thresholds_u = self._thresholds_u.to(maps_buhw.device, maps_buhw.dtype)
+        # An interpolated value never exceeds the map's maximum.
+        active_bu = (maps_buhw.amax(dim=(2, 3)) > thresholds_u).cpu()
+        shown_bc = masks_bcgg.flatten(2).any(dim=2).cpu().numpy()
+        for index, categories in enumerate(annotated):
+            annotated_k = np.array([name in categories for name in self.category_names], dtype=np.bool_)
+            concepts = np.flatnonzero(shown_bc[index] & annotated_k[self._category_c])
+            units = active_bu[index].nonzero()[:, 0]
+            maps_pxy = maps_buhw[index, units.to(maps_buhw.device)]
+            masks_cgg = masks_bcgg[index, torch.from_numpy(concepts).to(masks_bcgg.device)]
+            limits_p = thresholds_u[units.to(thresholds_u.device)]
+            self._add_image(maps_pxy, limits_p, units.numpy(), masks_cgg, concepts, annotated_k)
+
+    def _add_image(
+        self,
+        maps_pxy: torch.Tensor,
+        limits_p: torch.Tensor,
+        units: Integers,
+        masks_cgg: torch.Tensor,
+        concepts: Integers,
+        annotated_k: Booleans,
+    ) -> None:
+        grid = masks_cgg.shape[-1]
+        mask_pg = (upsample(maps_pxy, grid) > limits_p[:, None, None]).flatten(1)
+        label_cg = masks_cgg.flatten(1).to(mask_pg.device)
+        if len(units):
+            # float32 holds counts exactly up to 2^24 cells
+            intersection_pc = (mask_pg.float() @ label_cg.float().T).cpu().numpy()
+            self._intersection_uc[units[:, None], concepts] += intersection_pc
+            self._activated_uk[units] += mask_pg.sum(dim=1).cpu().numpy()[:, None] * annotated_k
+        self._area_c[concepts] += label_cg.sum(dim=1).cpu().numpy()
+        kept = [row for row, unit in enumerate(units) if int(unit) in self._unit_masks]
+        for row, cells in zip(kept, _pack(mask_pg[kept]), strict=True):
+            self._unit_masks[int(units[row])].append(_Mask(self.images, cells))
+        for concept, cells in zip(concepts, _pack(label_cg), strict=True):
+            self._concept_masks[int(concept)].append(_Mask(self.images, cells))
+        self._annotated_ik.append(annotated_k)
+        self.images += 1
+
+    def iou(self) -> Floats:
+        """IoU of every unit with every concept in [0, 1], ``(u, c)``; NaN for concepts in too few images."""
+        activated_uc = self._activated_uk[:, self._category_c]
+        union_uc = activated_uc + self._area_c - self._intersection_uc
+        enough_c = np.array([len(masks) >= self.min_images for masks in self._concept_masks], dtype=np.bool_)
+        iou_uc = np.divide(self._intersection_uc, union_uc, out=np.zeros_like(union_uc), where=union_uc > 0)
+        return np.where(enough_c[None, :], iou_uc, np.nan)
+
+    def concept_images(self, concept: int) -> int:
+        """In how many images the concept is shown."""
+        return len(self._concept_masks[concept])
+
+    def significance(self, unit: int, concept: int) -> tuple[Null, float, float, int]:
+        """Images permuted: do this unit's masks overlap the concept's more than those of other images would?
+
+        The sizes of masks do not change under permutation, so IoU is above chance when the intersection is;
+        its moments are exact (`nulls.matrix_moments`).
+
+        Returns:
+            the null; the standard deviation of IoU under permutation; the one-sided 95 % lower bound of IoU
+            over the sampling of images (ratio estimator: Cochran 1977, sec. 2.11); the number of images
+            annotated with the concept's category.
+        """
+        category = self._category_c[concept]
+        inside = {i for i, annotated_k in enumerate(self._annotated_ik) if annotated_k[category]}
+        unit_masks = [mask for mask in self._unit_masks[self._column[unit]] if mask.image in inside]
+        concept_masks = self._concept_masks[concept]
+        unit_ag, concept_bg = _unpack(unit_masks, self._cells), _unpack(concept_masks, self._cells)
+        block_ab = (unit_ag @ concept_bg.T).numpy().astype(np.float64)
+        row_of = {mask.image: row for row, mask in enumerate(unit_masks)}
+        same = [(row_of[m.image], column) for column, m in enumerate(concept_masks) if m.image in row_of]
+        overlaps = np.array([block_ab[row, column] for row, column in same])
+        moments = matrix_moments(block_ab, len(inside))
+        union = float(unit_ag.sum() + concept_bg.sum() - overlaps.sum())
+        (null,) = permutation_null(np.array([overlaps.sum()]), moments)
+        # d IoU / d intersection = (union + intersection) / union², as the union shrinks by what is shared
+        noise = float(moments.sd[0]) * (union + overlaps.sum()) / union**2 if union > 0 else 0.0
+        overlap_i, union_i = np.zeros(self.images), np.zeros(self.images)
+        overlap_i[[concept_masks[column].image for _, column in same]] = overlaps
+        union_i[[mask.image for mask in unit_masks]] += unit_ag.sum(dim=1).numpy()
+        union_i[[mask.image for mask in concept_masks]] += concept_bg.sum(dim=1).numpy()
+        return null, noise, _ratio_low(overlap_i, union_i - overlap_i, len(inside)), len(inside)
+
+
+def _ratio_low(overlap_i: Floats, union_i: Floats, count: int) -> float:
+    total = union_i.sum()
+    if not total > 0:
+        return 0.0
+    ratio = overlap_i.sum() / total
+    error = np.sqrt(count / max(count - 1, 1) * ((overlap_i - ratio * union_i) ** 2).sum()) / total
+    return float(max(0.0, ratio - Z95 * error))
+
+
+def _pack(mask_pg: torch.Tensor) -> list[Packed]:
+    return list(np.packbits(mask_pg.cpu().numpy(), axis=1))
+
+
+def _unpack(masks: Sequence[_Mask], cells: int) -> torch.Tensor:
+    if not masks:
+        return torch.zeros(0, cells)
+    return torch.from_numpy(
+        np.unpackbits(np.stack([mask.cells for mask in masks]), axis=1, count=cells)
+    ).float()
+
+
+def best(iou_uc: Floats, categories: Sequence[str] | None = None) -> dict[str, Integers]:
+    """The concept of highest IoU for each unit, over all concepts (key ``""``) and within each category.
+
+    Ties go to the first concept; -1 where no concept counts. ``(u,)`` each.
+    """
+    groups = {"": np.arange(iou_uc.shape[1])}
+    for name in sorted(set(categories or ())):
+        groups[name] = np.array([i for i, category in enumerate(categories or ()) if category == name])
+    found = {}
+    for name, concepts in groups.items():
+        values_uc = np.nan_to_num(iou_uc[:, concepts], nan=-1.0)
+        best_u = values_uc.argmax(axis=1) if len(concepts) else np.zeros(len(iou_uc), dtype=np.int64)
+        counts = values_uc.max(axis=1, initial=-1.0) >= 0
+        found[name] = np.where(counts, concepts[best_u] if len(concepts) else -1, -1).astype(np.int64)
+    return found
+
+
+def check_iou(
+    data: LayerData, dissection: Dissection, unit_p: Integers, concept_p: Sequence[int | None], min_units: int
+) -> list[CheckResult]:
+    """*iou* of (unit, concept) pairs: units as columns of the layer's data, concept None where none matches.
+
+    `value` in [0, 1]; *significance*: images permuted; *specificity*: the same concept's IoU with the layer's
+    other units; `n`: images annotated with the concept's category.
+    """
+    iou_uc = dissection.iou()
+    found = []
+    for unit, concept in zip(unit_p, concept_p, strict=True):
+        if concept is None:
+            found.append(CheckResult.not_applicable("no annotated concept is named so", "annotations"))
+            continue
+        if np.isnan(iou_uc[unit, concept]):
+            shown = dissection.concept_images(concept)
+            why = f"the concept is in only {shown} dissected images; {dissection.min_images} are needed"
+            found.append(CheckResult.not_applicable(why, "annotations"))
+            continue
+        null, noise, low, count = dissection.significance(int(data.live_units[unit]), concept)
+        value_p = iou_uc[[unit], concept]
+        others_pu = np.where(data.related_uu[[unit]], np.nan, iou_uc[:, concept][None])
+        specific = specificity(value_p, others_pu, np.array([noise]), min_units)
+        found += results([""], ["annotations"], value_p, np.array([low]), np.array([count]), [null], specific)
+    return found

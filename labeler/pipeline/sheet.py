@@ -1,0 +1,59 @@
+"""The contact sheet of one unit, from tiles that the run has already made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from labeler.exemplars.sheets import (
+    FALSE_ALARM,
+    LOOK_ALIKE,
+    MISS,
+    SYNTHETIC,
+    TOP,
+    Sheet,
+    SheetSection,
+    SheetTile,
+    contact_sheet,
+)
+from labeler.pipeline.evidence import UnitEvidence
+from labeler.records import Exemplar, RoundRecord, Visualisation
+
+
+def unit_sheet(
+    images: Path, evidence: UnitEvidence, pictures: Sequence[Visualisation], rounds: Sequence[RoundRecord]
+) -> Sheet:
+    """One numbered sheet: photographs by facet, synthetic pictures, look-alikes, the last label's failures.
+
+    Nothing on it names a label, a path or a class: the proposer sees pictures and activations only.
+    """
+    sections = [
+        _section(images, TOP, [item for item in evidence.exemplars if item.facet == facet.index], facet.index)
+        for facet in evidence.facets
+    ]
+    made = [SheetTile(_open(images, item.tile), "synthetic") for item in pictures if item.tile]
+    sections.append(SheetSection(SYNTHETIC, made))
+    sections.append(_section(images, LOOK_ALIKE, evidence.near_misses))
+    if rounds:
+        sections.append(_section(images, MISS, rounds[-1].misses))
+        sections.append(_section(images, FALSE_ALARM, rounds[-1].false_alarms))
+    return contact_sheet([section for section in sections if section.tiles])
+
+
+def _section(
+    images: Path, title: str, exemplars: Sequence[Exemplar], facet: int | None = None
+) -> SheetSection:
+    tiles = [
+        SheetTile(_open(images, item.tile), f"activation {item.activation:.3g}")
+        for item in exemplars
+        if item.tile
+    ]
+    return SheetSection(title, tiles, facet)
+
+
+def _open(images: Path, name: str | None) -> Image.Image:
+    assert name is not None  # callers pass items with tiles only
+    with Image.open(images / name) as image:
+        return image.convert("RGB")

@@ -1,0 +1,87 @@
+"""The round policy, pure: when to stop, what to keep, and which images a label failed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labeler.config import RefineConfig
+from labeler.records import Label, RoundRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Step:
+    """Whether to stop, and the sentence that the round's record keeps."""
+
+    stop: bool
+    reason: str
+
+
+def next_step(
+    rounds: Sequence[RoundRecord],
+    facets: Iterable[int],
+    passes: Callable[[Label], bool],
+    settings: RefineConfig,
+) -> Step:
+    """What to do after the last of `rounds`.
+
+    Stop when every facet has a label that the gate would accept on `feedback`, when the last
+    ``patience`` rounds brought no better label, or when the rounds are used up.
+    """
+    best = best_per_facet(rounds)
+    if best and all(facet in best and passes(best[facet]) for facet in facets):
+        return Step(True, "every facet has a label that would pass on feedback")
+    if len(rounds) >= settings.rounds:
+        return Step(True, f"all {settings.rounds} rounds are used")
+    scores = [_best_score(rounds[: end + 1]) for end in range(len(rounds))]
+    if len(rounds) > settings.patience and scores[-1] <= scores[-1 - settings.patience]:
+        return Step(True, f"no better label in {settings.patience} round(s)")
+    return Step(False, "another round may find a better label")
+
+
+def best_per_facet(rounds: Iterable[RoundRecord]) -> dict[int, Label]:
+    """The best label so far of every facet, from all rounds; earlier rounds win ties.
+
+    A later, worse round never replaces a good label.
+    """
+    best: dict[int, Label] = {}
+    for record in rounds:
+        for label in record.labels:
+            kept = best.get(label.facet)
+            if label.score is not None and (kept is None or kept.score is None or label.score > kept.score):
+                best[label.facet] = label
+    return best
+
+
+def failures(
+    activations_n: NDArray[np.float32], scores_n: NDArray[np.float32], fires_above: float, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where a label fails on one split: positions of (misses, false alarms), worst first.
+
+    A miss fires (activation above `fires_above`) where the label's score is at most average; a false alarm
+    is silent (activation at most the median) where the score is above average. Unusable (NaN) scores
+    count as neither. Ties go to the smaller position.
+    """
+    usable = np.isfinite(scores_n)
+    if not usable.any():
+        empty = np.zeros(0, np.int64)
+        return empty, empty
+    average = float(scores_n[usable].mean())
+    quiet = float(np.median(activations_n[usable]))
+    missed = usable & (activations_n > fires_above) & (scores_n <= average)
+    alarmed = usable & (activations_n <= quiet) & (scores_n > average)
+    positions = np.arange(len(activations_n))
+    by_miss = np.lexsort((positions, scores_n, -activations_n))
+    by_alarm = np.lexsort((positions, activations_n, -scores_n))
+    return by_miss[missed[by_miss]][:count], by_alarm[alarmed[by_alarm]][:count]
+
+
+def _best_score(rounds: Sequence[RoundRecord]) -> float:
+    scores = [label.score for record in rounds for label in record.labels if label.score is not None]
+    return max(scores, default=float("-inf"))

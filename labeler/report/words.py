@@ -1,0 +1,52 @@
+"""Numbers in words: one sentence for each check, so that a reader need not know the code."""
+
+from __future__ import annotations
+
+from labeler.records import CheckResult
+
+MEANING = {
+    "prediction": "correlation of activation and label over the whole range of held-out images",
+    "auprc": "average precision of the label for the unit's strongest 1 % of activations",
+    "real": "how much more the label fits the held-out top photographs than any photographs, in standard"
+    " deviations",
+    "synthetic": "how much more the label fits the unit's own synthetic pictures than those of other units",
+    "agreement": "share of other units whose photographs are less like the unit's synthetic pictures than its"
+    " own are",
+    "iou": "overlap of the activating region with the annotated masks of the concept",
+}
+VERDICT_MEANING = {
+    "accepted": "one label passes every test on images that no proposer saw",
+    "polysemantic": "two or more labels pass, for different facets",
+    "rejected": "a label says something about the unit, but none passes the gate",
+    "uninterpretable": "there was power enough, and no candidate was better than chance",
+    "abstained": "the checks could not tell",
+    "dead": "the unit never changes over the probe",
+    "failed": "the unit could not be labelled; the cause is given",
+}
+
+
+def number(value: float | None) -> str:
+    """A number for reading: three significant digits, ``–`` where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def check_sentence(check: CheckResult) -> str:
+    """One sentence that says what a check found, against both nulls."""
+    if check.status != "ok":
+        return f"{check.status.replace('_', ' ')}: {check.why}"
+    parts = [number(check.value)]
+    if check.low is not None:
+        parts[0] += f" (at least {number(check.low)})"
+    parts.append(f"{check.n} images" + (f", judged by {check.judge}" if check.judge else ""))
+    if check.significance is not None and check.significance.z is not None:
+        z, p = check.significance.z, check.significance.p
+        parts.append(f"{z:+.1f} sd from chance" + (f" (p {_p(p)})" if p is not None else ""))
+    if check.specificity is not None and check.specificity.z is not None:
+        parts.append(f"{check.specificity.z:+.1f} sd from the layer's {check.specificity.units} other units")
+    return "; ".join(parts)
+
+
+def _p(p: float) -> str:
+    return f"= {p:.3f}" if p >= 0.0005 else f"≈ {p:.0e}" if p > 0 else "< 1e-300"

@@ -1,0 +1,6 @@
+"""Feature visualisation: pictures that a unit responds to, made by activation maximisation."""
+
+from labeler.visualise.optimise import Picture, Request, visualise
+from labeler.visualise.transforms import Moves
+
+__all__ = ["Moves", "Picture", "Request", "visualise"]

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
+
+from labeler.activations import ActivationIndex, EmbeddingIndex, run_pass
+from labeler.config import ActivationsConfig
+from labeler.errors import ActivationError, CatalogueError
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def activations():
+    probe = CountingProbe(pictures(COUNT, unreadable=(7,), levels=3))
+    return run_pass(PixelTarget(), probe, {"e": HashEncoder()}, ActivationsConfig(batch_size=16, top_k=40))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_one_hot_equals_streaming_top_k(activations, stored, tmp_path):
+    """Every unit, every k: ties, a constant unit and an always negative one are among them."""
+    for layer in activations.layers.values():
+        index = ActivationIndex(layer, activations.indexed_ids)
+        if stored:
+            index.save(tmp_path)
+            index = ActivationIndex(layer, activations.indexed_ids, directory=tmp_path)
+        for unit in range(len(layer.topk_ids)):
+            for k in (1, 2, 9, 40):
+                values, ids = index.top_by_unit(unit, k)
+                np.testing.assert_array_equal(ids, layer.topk_ids[unit, :k])
+                np.testing.assert_array_equal(values, layer.topk_values[unit, :k])
+    assert (activations.layers["b"].topk_values[2] < 0).all()
+
+
+def test_more_than_there_are_gives_all(activations):
+    index = ActivationIndex(activations.layers["b"], activations.indexed_ids)
+    values, ids = index.top_by_unit(3, 1000)
+    assert ids.tolist() == activations.indexed_ids.tolist()
+    assert set(values.tolist()) == {0.25}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_direction_equals_brute_force(activations, pooling):
+    layer = activations.layers["b"]
+    index = ActivationIndex(layer, activations.indexed_ids)
+    direction = np.array([0.3, -1.0, 2.0, 0.1])
+    values, ids = index.top_by_direction(direction, 12, pooling)
+    scores = (layer.means if pooling == "mean" else layer.maxima) @ direction.astype(np.float32)
+    np.testing.assert_allclose(values, np.sort(scores)[::-1][:12], rtol=1e-5)
+    np.testing.assert_allclose(scores[np.searchsorted(activations.indexed_ids, ids)], values, rtol=1e-5)
+
+
+def test_similar_images_by_cosine(activations):
+    layer = activations.layers["a"]
+    values, ids = ActivationIndex(layer, activations.indexed_ids).similar_images(9, 5)
+    unit = layer.maxima / np.linalg.norm(layer.maxima, axis=1, keepdims=True)
+    cosines = unit @ unit[np.searchsorted(activations.indexed_ids, 9)]
+    cosines[np.searchsorted(activations.indexed_ids, 9)] = -2
+    assert 9 not in ids
+    np.testing.assert_allclose(values, np.sort(cosines)[::-1][:5], rtol=1e-5)
+
+
+def test_partial_index_answers_units_from_the_stream(activations):
+    layer = activations.layers["a"]
+    index = ActivationIndex(layer, activations.indexed_ids[:5], coverage=5 / 59)
+    np.testing.assert_array_equal(index.top_by_unit(0, 9)[1], layer.topk_ids[0, :9])
+    with pytest.raises(CatalogueError, match="Only the top 40"):
+        index.top_by_unit(0, 41)
+
+
+def test_embedding_search(activations, tmp_path):
+    embeddings = activations.embeddings["e"]
+    index = EmbeddingIndex(embeddings, np.arange(COUNT))
+    index.save(tmp_path)
+    for one in (index, EmbeddingIndex(embeddings, np.arange(COUNT), directory=tmp_path)):
+        cosines, ids = one.search(embeddings[[3, 20]], 4)
+        assert ids[:, 0].tolist() == [3, 20]
+        np.testing.assert_allclose(cosines[0], np.sort(embeddings @ embeddings[3])[::-1][:4], rtol=1e-5)
+        single, single_ids = one.search(embeddings[20], 1000)
+        assert len(single_ids) == COUNT - 1
+        assert 7 not in single_ids
+        assert (np.diff(single) <= 0).all()
+
+
+def test_equal_embeddings_come_by_id():
+    rows = np.tile(np.array([[0.6, 0.8]], dtype=np.float32), (50, 1))
+    ids = np.random.default_rng(0).permutation(50)
+    assert EmbeddingIndex(rows, ids).search(rows[0], 7)[1].tolist() == list(range(7))
+
+
+def test_wrong_questions_are_refused(activations, tmp_path):
+    index = ActivationIndex(activations.layers["a"], activations.indexed_ids)
+    with pytest.raises(CatalogueError, match="units 0 to 2, not 3"):
+        index.top_by_unit(3, 1)
+    with pytest.raises(CatalogueError, match="3 finite numbers"):
+        index.top_by_direction(np.zeros(4), 1)
+    with pytest.raises(CatalogueError, match="3 finite numbers"):
+        index.top_by_direction(np.array([0, np.nan, 1]), 1)
+    with pytest.raises(CatalogueError, match="not in the index"):
+        index.similar_images(7, 1)
+    with pytest.raises(CatalogueError, match="5 dimensions"):
+        EmbeddingIndex(activations.embeddings["e"], np.arange(COUNT)).search(np.zeros(4, np.float32), 1)
+    with pytest.raises(ActivationError, match="missing or broken"):
+        ActivationIndex(activations.layers["a"], activations.indexed_ids, directory=tmp_path).top_by_unit(
+            0, 1
+        )

@@ -1,0 +1,105 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labeler.catalogue import CatalogueStore
+from labeler.errors import CatalogueError, RunError
+from labeler.records import Label, RoundRecord, Trust, UnitId, UnitRecord
+from labeler.seams import Call
+
+NO_PICTURE = Trust(verdict="not_applicable", reason="No picture was made.")
+
+
+def record(layer: str, index: int, verdict: str = "accepted", text: str = "striped") -> UnitRecord:
+    labels = (Label(text=text, kind="texture", score=0.4),) if verdict == "accepted" else ()
+    return UnitRecord(
+        unit=f"{layer}:{index}", layer=layer, index=index, verdict=verdict, reason="r", labels=labels,
+        trust=NO_PICTURE,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CatalogueStore:
+    return CatalogueStore(tmp_path / "catalogue.db")
+
+
+def test_records_come_back_as_they_went_in_by_layer_and_index(store: CatalogueStore) -> None:
+    for layer, index in (("b", 2), ("a", 10), ("a", 9)):
+        store.put_unit(record(layer, index))
+    assert [found.unit for found in store.units()] == ["a:9", "a:10", "b:2"]
+    assert store.unit(UnitId("b", 2)) == record("b", 2)
+
+
+def test_filters_and_counts(store: CatalogueStore) -> None:
+    store.put_unit(record("a", 0))
+    store.put_unit(record("a", 1, "rejected"))
+    assert [found.index for found in store.units(verdict="rejected")] == [1]
+    assert list(store.units(layer="b")) == []
+    assert store.counts() == {("a", "accepted"): 1, ("a", "rejected"): 1}
+
+
+def test_putting_a_unit_again_replaces_its_labels(store: CatalogueStore) -> None:
+    store.put_unit(record("a", 0, text="striped"))
+    store.put_unit(record("a", 0, text="dotted"))
+    assert store.label_texts() == ["dotted"]
+    assert store.labelled_units(["dotted", "striped"]) == [("a:0", "dotted")]
+
+
+def test_a_unit_that_is_not_there_is_one_sentence(store: CatalogueStore) -> None:
+    store.put_unit(record("a", 0))
+    with pytest.raises(CatalogueError, match="no layer 'z'"):
+        store.unit(UnitId("z", 0))
+    with pytest.raises(CatalogueError, match="no unit a:5"):
+        store.unit(UnitId("a", 5))
+
+
+def test_embeddings_keep_their_bytes(store: CatalogueStore) -> None:
+    vectors = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+    store.put_label_embeddings(["a", "b"], vectors)
+    texts, found = store.label_embeddings()
+    assert texts == ["a", "b"]
+    np.testing.assert_array_equal(found, vectors)
+
+
+def test_a_round_and_its_calls_are_one_transaction(store: CatalogueStore) -> None:
+    calls = [Call("m", "ok", 10, 5), Call("m", "ok", cached=True)]
+    store.put_round(UnitId("a", 0), RoundRecord(round=1, outcome="x"), calls)
+    assert store.rounds(UnitId("a", 0))[0].outcome == "x"
+    assert store.call_totals() == {"calls": 1, "from_cache": 1, "input_tokens": 10, "output_tokens": 5}
+
+
+def test_a_file_that_is_no_catalogue_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "catalogue.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(RunError, match="not a readable catalogue"):
+        CatalogueStore(tmp_path / "catalogue.db", read_only=True)
+    with pytest.raises(RunError, match="There is no catalogue"):
+        CatalogueStore(tmp_path / "other.db", read_only=True)
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    program = textwrap.dedent("""
+        import os, signal, sys
+        from pathlib import Path
+        from labeler.catalogue import CatalogueStore
+        store = CatalogueStore(Path(sys.argv[1]))
+        for number in range(10_000):
+            store.put(f"k{number}", "answer")
+            print(number, flush=True)
+    """)
+    path = tmp_path / "catalogue.db"
+    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    acknowledged = [int(child.stdout.readline()) for _ in range(50)]
+    os.kill(child.pid, signal.SIGKILL)
+    acknowledged += [int(line) for line in child.stdout if line.strip()]
+    child.wait()
+    store = CatalogueStore(path, read_only=True)
+    assert all(store.get(f"k{number}") == "answer" for number in acknowledged)
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)

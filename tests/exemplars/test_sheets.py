@@ -1,0 +1,83 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeler.exemplars.sheets import (
+    FALSE_ALARM,
+    LOOK_ALIKE,
+    SYNTHETIC,
+    TOP,
+    SheetSection,
+    SheetTile,
+    contact_sheet,
+    encode_sheet,
+)
+
+
+def tiles(count, colour=(200, 30, 30), note="activation 1.50"):
+    return [SheetTile(Image.new("RGB", (64, 64), colour), note) for _ in range(count)]
+
+
+def test_the_key_names_every_numbered_tile_on_one_line():
+    sheet = contact_sheet(
+        [
+            SheetSection(TOP, tiles(2), facet=0),
+            SheetSection(TOP, tiles(1), facet=1),
+            SheetSection(SYNTHETIC, tiles(1, note="seed 0\nactivation 9")),
+            SheetSection(LOOK_ALIKE, []),
+        ]
+    )
+    assert sheet.key.splitlines() == [
+        "1: A, facet 0: activation 1.50",
+        "2: A, facet 0: activation 1.50",
+        "3: A, facet 1: activation 1.50",
+        "4: B: seed 0 activation 9",
+    ]
+
+
+def test_every_tile_is_drawn_and_notes_are_not():
+    colours = [
+        (255, 0, 0),
+        (0, 255, 0),
+        (0, 0, 255),
+        (255, 255, 0),
+        (0, 255, 255),
+        (255, 0, 255),
+        (90, 60, 30),
+    ]
+    shown = [SheetTile(Image.new("RGB", (30, 30), colour), "a") for colour in colours]
+    image = contact_sheet([SheetSection(TOP, shown)]).image
+    counts = {colour: n for n, colour in image.getcolors(maxcolors=1 << 20)}
+    assert all(counts[colour] > 0.8 * 160 * 160 for colour in colours)
+    longer = [SheetTile(tile.image, "quite another note") for tile in shown]
+    assert contact_sheet([SheetSection(TOP, longer)]).image.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "tile"), [(1, 1, 160), (40, 6, 160), (90, 6, 200), (9, 12, 160)]
+)
+def test_neither_side_exceeds_the_bound(count, columns, tile):
+    sections = [SheetSection(TOP, tiles(count)), SheetSection(FALSE_ALARM, tiles(3))]
+    sheet = contact_sheet(sections, tile=tile, columns=columns, max_side=1600)
+    assert max(sheet.image.size) <= 1600
+    assert len(sheet.key.splitlines()) == count + 3
+
+
+def test_titles_of_ones_own_empty_sheets_and_endless_ones_are_refused():
+    with pytest.raises(ValueError, match="title"):
+        contact_sheet([SheetSection("tench (n01440764)", tiles(1))])
+    with pytest.raises(ValueError, match="needs a tile"):
+        contact_sheet([SheetSection(TOP, [])])
+    with pytest.raises(ValueError, match="do not fit"):
+        contact_sheet([SheetSection(TOP, tiles(900))], max_side=400)
+
+
+def test_encoding_is_deterministic_webp():
+    sheet = contact_sheet([SheetSection(TOP, tiles(3))])
+    data = encode_sheet(sheet.image)
+    assert data == encode_sheet(sheet.image.copy())
+    decoded = Image.open(io.BytesIO(data))
+    assert (decoded.format, decoded.size) == ("WEBP", sheet.image.size)
+    assert np.abs(np.asarray(decoded.convert("RGB")).astype(int) - np.asarray(sheet.image)).mean() < 4

@@ -1,0 +1,61 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeler.config import RefineConfig
+from labeler.records import Label, RoundRecord
+from labeler.refine import best_per_facet, failures, next_step
+
+SETTINGS = RefineConfig(rounds=3, patience=1)
+
+
+def _round(number: int, *scores: tuple[int, float]) -> RoundRecord:
+    labels = tuple(
+        Label(text=f"r{number}-{i}", facet=facet, score=score, round=number, split="feedback")
+        for i, (facet, score) in enumerate(scores)
+    )
+    return RoundRecord(round=number, labels=labels)
+
+
+def _passes(label: Label) -> bool:
+    return label.score is not None and label.score >= 0.5
+
+
+def test_it_stops_when_every_facet_would_pass() -> None:
+    assert next_step([_round(1, (0, 0.9), (1, 0.6))], [0, 1], _passes, SETTINGS).stop
+    assert not next_step([_round(1, (0, 0.9), (1, 0.4))], [0, 1], _passes, SETTINGS).stop
+
+
+def test_it_stops_when_nothing_improves_or_the_rounds_are_used() -> None:
+    assert next_step([_round(1, (0, 0.2)), _round(2, (0, 0.2))], [0], _passes, SETTINGS).stop
+    assert not next_step([_round(1, (0, 0.2)), _round(2, (0, 0.3))], [0], _passes, SETTINGS).stop
+    rising = [_round(1, (0, 0.1)), _round(2, (0, 0.2)), _round(3, (0, 0.3))]
+    assert next_step(rising, [0], _passes, SETTINGS).stop
+
+
+def test_a_round_without_proposals_does_not_end_the_search_at_once() -> None:
+    assert not next_step([_round(1)], [0], _passes, SETTINGS).stop
+    assert next_step([_round(1), _round(2)], [0], _passes, SETTINGS).stop
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.floats(-1, 1)), max_size=4), min_size=1, max_size=4))
+def test_a_bad_round_never_replaces_a_good_label(rounds: list[list[tuple[int, float]]]) -> None:
+    records = [_round(number + 1, *scores) for number, scores in enumerate(rounds)]
+    best = best_per_facet(records)
+    every = [label for record in records for label in record.labels]
+    for facet, label in best.items():
+        assert label.score == max(other.score for other in every if other.facet == facet)
+    assert set(best) == {label.facet for label in every}
+
+
+def test_failures_are_where_unit_and_label_disagree_worst_first() -> None:
+    activations = np.array([9, 8, 0, 0, 7, 1, 0, 0], np.float32)
+    scores = np.array([1, 0, 1, 0, 0, np.nan, 0, 1], np.float32)
+    misses, alarms = failures(activations, scores, fires_above=5, count=3)
+    assert misses.tolist() == [1, 4]
+    assert alarms.tolist() == [2, 7]
+
+
+def test_unreadable_scores_give_no_failures() -> None:
+    misses, alarms = failures(np.ones(4, np.float32), np.full(4, np.nan, np.float32), 0.5, 3)
+    assert len(misses) == len(alarms) == 0
