@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from labeler.activations import Activations, run_pass
+from labeler.allocator import keep_freed_memory
 from labeler.catalogue import CatalogueStore
 from labeler.config import Config
 from labeler.pipeline.bench import Bench
@@ -44,6 +45,7 @@ def run_pipeline(
         LabelerError: one sentence that says what to do. What was finished stays.
     """
     reporter = reporter or SilentReporter()
+    keep_freed_memory()
     with run_lock(out):
         inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
         claim_run(out, inputs)

@@ -7,12 +7,13 @@ Coordinates are in image widths: x to the right, y down, the image is the unit s
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Numbers = NDArray[np.floating[Any]]
 
 PALETTE: Final[dict[str, tuple[tuple[int, int, int], ...]]] = {
     "black": ((14, 14, 16), (28, 26, 26)),
@@ -59,9 +60,10 @@ def pixel_grid(size: int) -> tuple[Floats, Floats]:
     return centres[:, None], centres[None, :]
 
 
-def coverage(distance: Floats, pixel: float) -> Floats:
+def coverage(distance: Numbers, pixel: float) -> Floats:
     """Share of a pixel inside the region, from the signed distance of its centre; a pixel is `pixel` wide."""
-    return np.clip(np.float32(0.5) - distance * np.float32(1.0 / pixel), 0.0, 1.0)
+    share = np.clip(np.float32(0.5) - distance * np.float32(1.0 / pixel), 0.0, 1.0)
+    return np.asarray(share, dtype=np.float32)
 
 
 class Canvas:

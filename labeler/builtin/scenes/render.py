@@ -304,4 +304,4 @@ def _lit(image_hwc: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
     grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(rng.uniform(1.5, 6.0))
     lit = image_hwc * light[..., None]
     lit += grain[..., None]
-    return np.clip(lit, 0, 255, out=lit).astype(np.uint8)
+    return np.asarray(np.clip(lit, 0, 255, out=lit), dtype=np.uint8)

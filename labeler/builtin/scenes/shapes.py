@@ -25,7 +25,8 @@ def box(y0: float, x0: float, y1: float, x1: float) -> Distance:
     """An upright rectangle."""
 
     def distance(y: Floats, x: Floats) -> Floats:
-        return np.maximum(np.maximum(y0 - y, y - y1), np.maximum(x0 - x, x - x1))
+        outside: Floats = np.maximum(np.maximum(y0 - y, y - y1), np.maximum(x0 - x, x - x1))
+        return outside
 
     return distance
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Floats, coverage
+from .canvas import Floats, Numbers, coverage
 
 Pattern = tuple[Floats, Floats | None]
 Draw = Callable[[Floats, Floats, float, np.random.Generator], Pattern]
@@ -26,14 +26,14 @@ class Texture:
     turn: float
 
 
-def _saw(u: Floats) -> Floats:
+def _saw(u: Numbers) -> Floats:
     """Signed offset from the nearest integer, -0.5..0.5."""
-    return u - np.round(u)
+    return np.asarray(u - np.round(u), dtype=np.float32)
 
 
-def _near(u: Floats) -> Floats:
+def _near(u: Numbers) -> Floats:
     """Distance from the nearest integer, 0..0.5."""
-    return np.abs(u - np.round(u))
+    return np.asarray(np.abs(u - np.round(u)), dtype=np.float32)
 
 
 def value_noise(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
@@ -217,6 +217,6 @@ TEXTURES: dict[str, Texture] = {
     "bubbly": Texture(_bubbly, (0.1, 0.15), np.pi),
     "scaly": Texture(_scaly, (0.085, 0.13), 0.3),
     "cobwebbed": Texture(_cobwebbed, (0.065, 0.1), np.pi),
-    "blotchy": Texture(_blotchy, (0.08, 0.13), np.pi),
+    "blotchy": Texture(_blotchy, (0.05, 0.08), np.pi),
     "sprinkled": Texture(_sprinkled, (0.065, 0.095), np.pi),
 }

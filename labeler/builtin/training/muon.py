@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """A matrix with the same singular vectors and singular values near 1 (quintic Newton-Schulz iteration)."""
+    """A matrix with the same singular vectors and singular values near 1 (quintic Newton-Schulz)."""
     a, b, c = 3.4445, -4.7750, 2.0315  # Jordan's coefficients, chosen for speed: values end in about 0.7..1.2
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
@@ -20,13 +20,16 @@ def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    result: Tensor = x.T if tall else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised, for weights of two or more dimensions (out, in, ...)."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -41,5 +44,7 @@ class Muon(torch.optim.Optimizer):
                 velocity.lerp_(weight.grad, 1 - group["momentum"])
                 ahead = weight.grad.lerp(velocity, group["momentum"])
                 flat = ahead.reshape(len(ahead), -1)
-                update = orthogonalise(flat).reshape(weight.shape) * max(1.0, len(flat) / flat.shape[1]) ** 0.5
+                update = (
+                    orthogonalise(flat).reshape(weight.shape) * max(1.0, len(flat) / flat.shape[1]) ** 0.5
+                )
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from labeler.builtin.scenes import CONCEPTS, render_scene
@@ -45,67 +47,101 @@ def region_box(mask_hw: NDArray[np.bool_], rng: np.random.Generator) -> tuple[in
     return top, left, side
 
 
-def measure(
-    model: nn.Module,
-    tokenizer: Callable[[Sequence[str]], Tensor],
-    image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    seed: int,
-    count: int,
-) -> dict[str, object]:
-    """Quality on `count` scenes of a seed: whole images, and one region crop per concept and scene.
+@dataclass(frozen=True)
+class Exam:
+    """Unseen scenes and region crops of them, resized for a model, with the truth.
 
-    The score is the cosine of the image's embedding with that of the concept's name. Whole images: all
-    scenes, present or not. Regions: crops about the concept's pixels against crops that hold no pixel of it.
+    Attributes:
+        seed: the series of scenes.
+        whole: (n, 3, h, w) uint8.
+        present: (n, concepts) bool, concepts annotated in the scene.
+        crops: (m, 3, h, w) uint8.
+        crop_of: (m,) int64, the concept that a crop was made for.
+        crop_free: (m, concepts) bool, the crop holds no pixel of the concept.
     """
+
+    seed: int
+    whole: Tensor
+    present: NDArray[np.bool_]
+    crops: Tensor
+    crop_of: NDArray[np.int64]
+    crop_free: NDArray[np.bool_]
+
+
+def draw_exam(seed: int, count: int, image_size: int, crops_each: int = 4) -> Exam:
+    """The first `count` scenes of a seed, and crops about `crops_each` random concepts of each."""
     rng = np.random.default_rng([seed, count])
     whole, present, crops, crop_of, crop_free = [], [], [], [], []
-
-    def prepared(image: NDArray[np.uint8]) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-        return (
-            interpolate(tensor, (image_size, image_size), mode="bicubic", antialias=True)[0]
-            .clamp(0, 255)
-            .byte()
-        )
-
     for index in range(count):
         scene = render_scene(seed, index, RENDER_SIZE)
-        whole.append(prepared(scene.image))
+        whole.append(_resized(scene.image, image_size))
         present.append(np.isin(np.arange(len(CONCEPTS)), scene.concepts))
-        for chosen in rng.permutation(len(scene.concepts))[:4]:
+        for chosen in rng.permutation(len(scene.concepts))[:crops_each]:
             top, left, side = region_box(scene.masks[chosen], rng)
             window = (slice(top, top + side), slice(left, left + side))
-            crops.append(prepared(scene.image[window]))
+            crops.append(_resized(scene.image[window], image_size))
             crop_of.append(int(scene.concepts[chosen]))
             free = np.ones(len(CONCEPTS), dtype=bool)
             free[scene.concepts] = ~scene.masks[(slice(None), *window)].any(axis=(1, 2))
             crop_free.append(free)
+    return Exam(
+        seed,
+        torch.stack(whole),
+        np.stack(present),
+        torch.stack(crops),
+        np.asarray(crop_of, dtype=np.int64),
+        np.stack(crop_free),
+    )
+
+
+def _resized(image: NDArray[np.uint8], side: int) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    return interpolate(tensor, (side, side), mode="bicubic", antialias=True)[0]
+
+
+def measure(
+    model: Any,
+    tokenizer: Callable[[Sequence[str]], Tensor],
+    mean: Sequence[float],
+    std: Sequence[float],
+    exam: Exam,
+) -> dict[str, Any]:
+    """AUROC of presence by concept, its mean and minimum, on whole scenes and on regions.
+
+    The score is the cosine of the image's embedding with that of the concept's name. Whole images: all
+    scenes, present or not. Regions: crops about the concept's pixels against crops that hold no pixel of it.
+    """
     with torch.inference_mode():
         text = model.encode_text(tokenizer([concept.name for concept in CONCEPTS]), normalize=True)
-        whole_score = _scores(model, whole, text, mean, std)
-        crop_score = _scores(model, crops, text, mean, std)
-    whole_auroc, crop_auroc = {}, {}
-    present_nc, free_nc, of_n = np.stack(present), np.stack(crop_free), np.asarray(crop_of)
+        whole_score = _scores(model, exam.whole, text, mean, std)
+        crop_score = _scores(model, exam.crops, text, mean, std)
+    whole, regions = {}, {}
     for c, concept in enumerate(CONCEPTS):
-        if 2 < present_nc[:, c].sum() < count:
-            whole_auroc[concept.name] = round(auroc(whole_score[:, c], present_nc[:, c]), 4)
-        used = (of_n == c) | free_nc[:, c]
-        if (of_n == c).sum() > 2 and free_nc[:, c].any():
-            crop_auroc[concept.name] = round(auroc(crop_score[used, c], of_n[used] == c), 4)
-    return {"seed": seed, "scenes": count, "whole": _summary(whole_auroc), "regions": _summary(crop_auroc)}
+        present_n = exam.present[:, c]
+        if present_n.sum() > 2 and not present_n.all():
+            whole[concept.name] = round(auroc(whole_score[:, c], present_n), 4)
+        own_m = exam.crop_of == c
+        used_m = own_m | exam.crop_free[:, c]
+        if own_m.sum() > 2 and exam.crop_free[:, c].any():
+            regions[concept.name] = round(auroc(crop_score[used_m, c], own_m[used_m]), 4)
+    return {
+        "seed": exam.seed,
+        "scenes": len(exam.whole),
+        "crops": len(exam.crops),
+        "whole": _summary(whole),
+        "regions": _summary(regions),
+    }
 
 
 def _scores(
-    model: nn.Module, images: list[Tensor], text: Tensor, mean: Sequence[float], std: Sequence[float]
+    model: Any, images: Tensor, text: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
+    """Cosines (n, concepts)."""
     scores = []
-    for start in range(0, len(images), 64):
-        batch = torch.stack(images[start : start + 64]).float().div_(255)
-        batch = (batch - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-        scores.append(model.encode_image(batch, normalize=True) @ text.T)
-    return torch.cat(scores).numpy()
+    for batch in images.split(64):
+        scaled = (batch.float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+        scores.append(model.encode_image(scaled, normalize=True) @ text.T)
+    return np.asarray(torch.cat(scores).numpy(), dtype=np.float32)
 
 
 def _summary(auroc_by_name: dict[str, float]) -> dict[str, object]:

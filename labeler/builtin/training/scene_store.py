@@ -20,6 +20,11 @@ MOST_LAYERS = 160
 """More layers than any scene has."""
 
 
+_DRAW_WEIGHT = np.asarray(
+    [{"shape": 6.0, "object": 3.0, "part": 1.0, "colour": 0.3}.get(c.category, 1.5) for c in CONCEPTS]
+)
+
+
 class SceneStore:
     """The first scenes of one seed; more are rendered while training goes on.
 
@@ -68,25 +73,29 @@ class SceneStore:
 
 
 def draw_box(store: SceneStore, index: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A view's box: mostly the whole scene, else a random part or the surroundings of one painted region."""
+    """A view's box: the whole scene, a random part, or (half the time) the surroundings of one concept."""
     size = store.images.shape[1]
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.4:
         side = int(size * rng.uniform(0.85, 1.0))
-    elif kind < 0.7:
+    elif kind < 0.5:
         side = int(size * rng.uniform(0.3, 0.85))
     else:
-        return _region_box(store.layers[index], size, rng)
+        return _concept_box(store, index, size, rng)
     top, left = rng.integers(0, size - side + 1, 2)
     return int(top), int(left), side
 
 
-def _region_box(layer_hw: NDArray[np.uint8], size: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A square about the painted region of a random pixel, with some margin."""
-    row, column = rng.integers(0, size, 2)
-    rows, columns = np.nonzero(layer_hw == layer_hw[row, column])
-    height, width = rows.max() - rows.min() + 1, columns.max() - columns.min() + 1
-    side = int(np.clip(max(height, width) * rng.uniform(1.0, 1.4), size * 0.2, size))
-    middle_y, middle_x = (rows.max() + rows.min()) // 2, (columns.max() + columns.min()) // 2
+def _concept_box(store: SceneStore, index: int, size: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """A square about a concept, with some margin; shapes are drawn most, being the hardest to tell apart."""
+    member = store.members[index]
+    visible = np.bincount(store.layers[index].ravel(), minlength=MOST_LAYERS) > 0
+    weight_c = np.where(member[:, visible].any(axis=1), _DRAW_WEIGHT, 0)
+    concept = int(rng.choice(len(CONCEPTS), p=weight_c / weight_c.sum()))
+    mask = np.take(member[concept], store.layers[index])
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    side = int(np.clip(extent * rng.uniform(1.0, 1.4), size * 0.2, size))
+    middle_y, middle_x = (rows[-1] + rows[0]) // 2, (columns[-1] + columns[0]) // 2
     top, left = np.clip([middle_y - side // 2, middle_x - side // 2], 0, size - side)
     return int(top), int(left), side

@@ -4,8 +4,8 @@ A contrastive loss learns slowly here: a caption is often true of other images o
 renderer knows is used instead. Every position of three feature maps is trained, by a sigmoid loss, to be near
 the anchors of exactly the concepts painted there; so is the pooled embedding, for those anywhere in the view.
 The anchors, one vector for each concept, start orthogonal; the text tower learns to send every phrase for a
-concept to its anchor. (Without anchors the texts of concepts not learnt yet coincide, and keep each other from
-being learnt.) Anchors and the maps' projections are thrown away; the shipped model is plain open_clip.
+concept to its anchor. (Without anchors the texts of concepts not learnt yet coincide, and keep each other
+from being learnt.) Anchors and the maps' projections are thrown away; the shipped model is plain open_clip.
 
     python -m labeler.builtin.training.scenes_clip --name scenes-clip
 """
@@ -19,6 +19,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -47,6 +48,10 @@ TEMPLATES = (
 CONTEXT_LENGTH = 16
 MOST_SCENES = 12000
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+
+
+MATTER = torch.tensor([{"shape": 4.0, "colour": 0.7}.get(c.category, 1.0) for c in CONCEPTS])
+"""Weight of each concept in the losses: shapes are learnt last."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,9 @@ def model_config(recipe: Recipe) -> dict[str, object]:
 class Dense(nn.Module):
     """The training-time wrapper: pooled and per-position embeddings of a view."""
 
-    def __init__(self, model: nn.Module, embed_dim: int) -> None:
+    def __init__(self, model: Any, embed_dim: int) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         reductions = [info["reduction"] for info in model.visual.trunk.feature_info]
         self.stages = [len(reductions) - 1 - reductions[::-1].index(r) for r in (8, 16)]
         channels = [model.visual.trunk.feature_info[stage]["num_chs"] for stage in self.stages]
@@ -112,7 +117,7 @@ class Dense(nn.Module):
         self.biases = nn.Parameter(torch.full((4, len(CONCEPTS)), -4.0))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Logits of the concepts: pooled (b, concepts), then by position (b, concepts, h, w), fine to coarse."""
+        """Logits of the concepts: pooled (b, concepts), then of each position (b, concepts, h, w)."""
         visual = self.model.visual
         last, maps = visual.trunk.forward_intermediates(image, indices=self.stages)
         pooled = visual.head(visual.trunk.forward_head(last))
@@ -187,21 +192,31 @@ def dense_loss(logits: list[Tensor], labels: Tensor, weight_c: Tensor) -> list[T
 
 def _balanced(logit: Tensor, target: Tensor, sure: Tensor, weight: Tensor) -> Tensor:
     loss = binary_cross_entropy_with_logits(logit, target, reduction="none", pos_weight=weight)
-    return (loss * sure).sum() / sure.sum()
+    matter = MATTER.view(weight.shape)
+    return (loss * sure * matter).sum() / (sure * matter).sum()
 
 
-def train(name: str, recipe: Recipe, store: SceneStore, out: Path, every: int) -> nn.Module:
-    """The trained model; a checkpoint with its measured quality is written to `out` at each evaluation."""
+def train(
+    name: str, recipe: Recipe, store: SceneStore, out: Path, every: int, start_from: Path | None
+) -> None:
+    """Trains, from weights if given; a checkpoint and its quality are written to `out` at each evaluation."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng([recipe.seed, 7])
     open_clip.add_model_config(write_config(name, recipe, out))
-    model = open_clip.create_model(name)
+    model = open_clip.create_model(name, pretrained=None if start_from is None else str(start_from))
     tokenizer = open_clip.get_tokenizer(name)
     dense = Dense(model, recipe.embed_dim).to(memory_format=torch.channels_last).train()
+    if start_from is not None:
+        with torch.no_grad():
+            dense.anchors.copy_(model.encode_text(tokenizer([c.name for c in CONCEPTS]), normalize=True))
     optimisers = make_optimisers(dense, recipe)
     schedules = [
         torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, optimiser.defaults["lr"], total_steps=recipe.steps, pct_start=0.08, cycle_momentum=False
+            optimiser,
+            optimiser.defaults["lr"],
+            total_steps=recipe.steps,
+            pct_start=0.08,
+            cycle_momentum=False,
         )
         for optimiser in optimisers
     ]
@@ -218,7 +233,7 @@ def train(name: str, recipe: Recipe, store: SceneStore, out: Path, every: int) -
         texts = tokenizer(sample_texts(rng)) if step % recipe.text_every == 0 else None
         losses.append(torch.zeros(()) if texts is None else text_loss(dense, texts))
         dense.zero_grad(set_to_none=True)
-        sum(losses).backward()
+        torch.autograd.backward(torch.stack(losses).sum())
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
             optimiser.step()
             schedule.step()
@@ -231,7 +246,6 @@ def train(name: str, recipe: Recipe, store: SceneStore, out: Path, every: int) -
         if step % every == 0 or step == recipe.steps:
             write_weights(name, recipe, model, out, step, count=1000 if step == recipe.steps else 150)
             model.train()
-    return model
 
 
 def write_config(name: str, recipe: Recipe, out: Path) -> Path:
@@ -241,7 +255,7 @@ def write_config(name: str, recipe: Recipe, out: Path) -> Path:
     return path
 
 
-def write_weights(name: str, recipe: Recipe, model: nn.Module, out: Path, step: int, count: int) -> None:
+def write_weights(name: str, recipe: Recipe, model: Any, out: Path, step: int, count: int) -> None:
     """Writes fp16 weights and their quality on scenes of seed 0, which training never sees."""
     model.eval()
     quality = measure(model, open_clip.get_tokenizer(name), recipe.image_size, MEAN, STD, seed=0, count=count)
@@ -250,6 +264,7 @@ def write_weights(name: str, recipe: Recipe, model: nn.Module, out: Path, step: 
     }
     partial = out / f".{name}.safetensors.partial"
     save_file({key: value.contiguous() for key, value in state.items()}, str(partial))
+    partial.chmod(0o644)
     partial.replace(out / f"{name}.safetensors")
     command = "python -m labeler.builtin.training.scenes_clip " + " ".join(sys.argv[1:])
     record = {"name": name, "recipe": asdict(recipe), "command": command, "step": step, **quality}
@@ -273,6 +288,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=400, help="steps between evaluations")
     for field in ("seed", "steps", "batch", "first_scenes", "new_scenes", "image_size"):
         parser.add_argument(f"--{field.replace('_', '-')}", type=int)
+    parser.add_argument("--start-from", type=Path, help="weights of an earlier run of the same name")
     parser.add_argument("--trunk")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--muon-rate", type=float)
@@ -285,7 +301,7 @@ def main() -> None:
     store = SceneStore(recipe.seed, MOST_SCENES)
     store.extend(recipe.first_scenes)
     logger.info("%d scenes rendered", store.count)
-    train(given["name"], recipe, store, given["out"], given["every"])
+    train(given["name"], recipe, store, given["out"], given["every"], given["start_from"])
 
 
 if __name__ == "__main__":
