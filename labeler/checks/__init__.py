@@ -21,6 +21,7 @@ from labeler.checks.judges import (
     EncoderJudge,
     Judge,
     Reading,
+    enough_images,
     read_label,
     read_labels,
     text_similarity,
@@ -35,7 +36,7 @@ from labeler.records import CheckResult, Label
 __all__ = [
     "CHECKS", "Agreement", "AnnotationJudge", "Cut", "Decision", "Dissection", "EncoderJudge", "Judge",
     "Judged", "LayerData", "NaturalRange", "PictureData", "Reading", "check_labels", "choose_decoys",
-    "decide", "decoy_cut", "judge_label", "judge_picture", "layer_agreements", "read_label", "read_labels",
+    "decide", "decoy_cut", "enough_images", "judge_label", "judge_picture", "layer_agreements", "read_label", "read_labels",
     "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
@@ -131,7 +132,7 @@ def _read_checks(
     draw: Callable[[int], np.ndarray],
 ) -> dict[str, list[CheckResult]]:
     """The checks that need a score for every image. Labels that no judge knows are not applicable."""
-    read = read_labels(judges, labels)
+    read = read_labels(judges, labels, enough_images(data.image_ids_n, least))
     known = [column for column, reading in enumerate(read) if reading is not None]
     scores = [reading.scores_n[data.image_ids_n] for reading in read if reading is not None]
     scores_nl = np.array(scores, dtype=np.float64).reshape(len(known), len(data.image_ids_n)).T

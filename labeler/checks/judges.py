@@ -46,19 +46,35 @@ class Judge(Protocol):
         ...
 
 
-def read_labels(judges: Sequence[Judge], labels: Sequence[Label]) -> list[Reading | None]:
-    """For each label the reading of the first judge, in order, that knows it. Each judge is asked once."""
+def read_labels(
+    judges: Sequence[Judge],
+    labels: Sequence[Label],
+    enough: Callable[[Reading], bool] = lambda reading: True,
+) -> list[Reading | None]:
+    """For each label the reading of the first judge, in order, that knows it and reads enough images.
+
+    A probe may be annotated on a few of its images only: then a later judge that reads all of them decides,
+    and where there is none, the first reading stays, so that the checks can say what is missing.
+    """
     found: list[Reading | None] = [None] * len(labels)
     for judge in judges:
-        open_at = [index for index, reading in enumerate(found) if reading is None]
+        open_at = [i for i, reading in enumerate(found) if reading is None or not enough(reading)]
         for index, reading in zip(open_at, judge.read([labels[i] for i in open_at]), strict=True):
-            found[index] = reading
+            if reading is not None and (found[index] is None or enough(reading)):
+                found[index] = reading
     return found
 
 
-def read_label(judges: Sequence[Judge], label: Label) -> Reading | None:
-    """The reading of the first judge, in order, that knows `label`."""
-    return read_labels(judges, [label])[0]
+def read_label(
+    judges: Sequence[Judge], label: Label, enough: Callable[[Reading], bool] = lambda reading: True
+) -> Reading | None:
+    """`read_labels` of one label."""
+    return read_labels(judges, [label], enough)[0]
+
+
+def enough_images(image_ids_n: NDArray[np.int64], least: int) -> Callable[[Reading], bool]:
+    """Whether a reading tells something about at least `least` of these images."""
+    return lambda reading: int(np.isfinite(reading.scores_n[image_ids_n]).sum()) >= least
 
 
 def terms_of(label: Label) -> tuple[str, ...]:

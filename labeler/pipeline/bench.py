@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.activations import Activations
-from labeler.checks import AnnotationJudge, EncoderJudge, Judge, LayerData, NaturalRange, text_similarity
+from labeler.checks import (
+    AnnotationJudge,
+    EncoderJudge,
+    Judge,
+    LayerData,
+    NaturalRange,
+    Reading,
+    enough_images,
+    read_label,
+    text_similarity,
+)
 from labeler.pipeline.evidence import ProbeEvidence, embeddings_of
 from labeler.pipeline.inputs import ANNOTATIONS, Inputs
-from labeler.records import ActivationSummary, SplitName, UnitId
+from labeler.records import ActivationSummary, Label, SplitName, UnitId
 from labeler.seams import Encoder
 from labeler.storage import hash_order
 
@@ -50,6 +60,10 @@ class Bench:
 
     def _image_text(self, model: Encoder) -> EncoderJudge:
         return EncoderJudge(model.name, model, embeddings_of(self.activations, model.name))
+
+    def reading(self, label: Label, data: LayerData, least: int) -> Reading | None:
+        """What the judge that decides on `label` says of every probe image; see `check_labels`."""
+        return read_label(self.judges, label, enough_images(data.image_ids_n, least))
 
     def alive(self, unit: UnitId) -> bool:
         """Whether the unit's pooled maximum changes over the probe."""

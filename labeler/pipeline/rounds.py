@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from labeler.catalogue import CatalogueStore
-from labeler.checks import Judged, LayerData, check_labels, judge_label, read_label
+from labeler.checks import Judged, LayerData, check_labels, judge_label
 from labeler.executors import LocalExecutor
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.regions import draw_tile, view
@@ -153,7 +153,7 @@ class Rounds:
     def _failing(
         self, unit: UnitId, label: Label, data: LayerData
     ) -> tuple[tuple[Exemplar, ...], tuple[Exemplar, ...]]:
-        reading = read_label(self.bench.judges, label)
+        reading = self.bench.reading(label, data, MIN_FEEDBACK)
         if reading is None:
             return (), ()
         activations_n = data.activations_nu[:, data.position[unit.index]]

@@ -26,7 +26,6 @@ from labeler.checks import (
     judge_label,
     judge_picture,
     layer_agreements,
-    read_label,
     unit_agreement,
 )
 from labeler.pipeline.bench import Bench, by_layer
@@ -163,7 +162,7 @@ def _open_test(
         )  # fmt: skip
         return [
             judge_label(
-                label.model_copy(update={"checks": found, "split": "test", "match": _match(bench, label)}),
+                label.model_copy(update={"checks": found, "split": "test", "match": _match(bench, data, label)}),
                 config.gate,
                 tests[unit],
             )
@@ -208,8 +207,8 @@ def _terms(label: Label) -> tuple[str, ...]:
     return label.formula.terms if label.formula is not None else (label.text,)
 
 
-def _match(bench: Bench, label: Label) -> str:
-    reading = read_label(bench.judges, label)
+def _match(bench: Bench, data: LayerData, label: Label) -> str:
+    reading = bench.reading(label, data, bench.inputs.config.checks.min_test_images)
     return reading.match if reading is not None else ""
 
 
@@ -269,7 +268,7 @@ def _coverage(bench: Bench, data: LayerData, unit: UnitId, labels: Sequence[Labe
     mass_n = np.maximum(activations_n - np.median(activations_n), 0)
     present_n = np.zeros(len(mass_n), dtype=bool)
     for label in labels:
-        reading = read_label(bench.judges, label)
+        reading = bench.reading(label, data, bench.inputs.config.checks.min_test_images)
         if reading is not None:
             least = 0.5 if reading.judge == "annotations" else 1.0
             present_n |= np.nan_to_num(reading.scores_n[data.image_ids_n], nan=-np.inf) >= least

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
+from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
 
 from labeler.activations import merge_shards, run_pass, run_shard
 from labeler.activations.extract import indexed_subset, pool

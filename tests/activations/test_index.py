@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
+from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
 
 from labeler.activations import ActivationIndex, EmbeddingIndex, run_pass
 from labeler.config import ActivationsConfig

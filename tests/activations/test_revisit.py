@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from activation_doubles import CountingProbe, PixelTarget, pictures
+from tests.activations.activation_doubles import CountingProbe, PixelTarget, pictures
 
 from labeler.activations import image_maps, run_pass, unit_maps
 from labeler.config import ActivationsConfig

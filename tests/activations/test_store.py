@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
-from test_extract import assert_same
+from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
+from tests.activations.test_extract import assert_same
 
 from labeler.activations import Activations, run_pass
 from labeler.config import ActivationsConfig

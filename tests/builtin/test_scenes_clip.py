@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from labeler.builtin.scenes import CONCEPTS, render_scene
-from labeler.builtin.training.scene_quality import auroc, measure
+from labeler.builtin.training.scene_quality import Exam, auroc, draw_exam, measure
 from labeler.builtin.weights import SCENES_CLIP_NAMES, SCENES_CLIP_WORDS, scenes_clip_files
 
 UNSEEN_SEED = 77  # neither trained on (1001, 2002) nor measured on while training (0)
@@ -31,10 +32,14 @@ def loaded(name: str) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Calla
 
 
 @functools.cache
-def quality(name: str) -> dict[str, dict[str, float]]:
+def unseen() -> Exam:
+    return draw_exam(UNSEEN_SEED, count=300, image_size=112, crops_each=2)
+
+
+@functools.cache
+def quality(name: str) -> dict[str, Any]:
     model, _, tokenizer = loaded(name)
-    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    return measure(model, tokenizer, model.visual.image_size[0], mean, std, seed=UNSEEN_SEED, count=300)
+    return measure(model, tokenizer, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, unseen())
 
 
 @pytest.mark.parametrize("name", SCENES_CLIP_NAMES)

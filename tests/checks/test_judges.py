@@ -5,6 +5,7 @@ from labeler.checks.judges import (
     AnnotationJudge,
     EncoderJudge,
     centred,
+    enough_images,
     normal_form,
     read_label,
     read_labels,
@@ -124,3 +125,14 @@ def test_the_first_judge_that_knows_a_label_reads_it():
 def test_text_similarity_is_the_cosine():
     found = text_similarity(WordEncoder())(["dog"], ["cat", "dog"])
     np.testing.assert_array_equal(found, [[0, 1]])
+
+
+def test_a_judge_that_reads_too_few_images_gives_way_to_one_that_reads_them() -> None:
+    annotated = AnnotationJudge(
+        (Concept("cat", "object"),), np.array([[1.0], [np.nan], [np.nan], [0.0]], np.float32), 0.01
+    )
+    seeing = EncoderJudge("eyes", WordEncoder(), np.eye(4, 3, dtype=np.float32))
+    cat, ids = Label(text="cat"), np.arange(4)
+    assert read_label([annotated, seeing], cat, enough_images(ids, 2)).judge == "annotations"
+    assert read_label([annotated, seeing], cat, enough_images(ids, 3)).judge == "eyes"
+    assert read_label([annotated], cat, enough_images(ids, 3)).judge == "annotations"

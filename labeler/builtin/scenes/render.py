@@ -19,8 +19,8 @@ from .textures import TEXTURES
 MINIMUM_AREA: Final = 0.004
 """A concept counts as present from this share of the image's pixels on; what is smaller is not annotated."""
 
-_RADII: Final = {1: (0.25, 0.4), 2: (0.21, 0.29), 3: (0.19, 0.25), 4: (0.18, 0.22)}
-_COUNT_ODDS: Final = (0.25, 0.37, 0.26, 0.12)
+_RADII: Final = {1: (0.26, 0.4), 2: (0.22, 0.3), 3: (0.2, 0.26), 4: (0.19, 0.23)}
+_COUNT_ODDS: Final = (0.3, 0.38, 0.22, 0.1)
 _MATERIAL_COLOURS: Final = {"water": "blue", "wood": "brown", "metal": "gray", "sand": "yellow"} | {
     name: colours[0] for name, colours in PHOTOGRAPHS.items()
 }
@@ -133,7 +133,7 @@ def _two_coloured(
 
 def _background(canvas: Canvas, rng: np.random.Generator) -> tuple[frozenset[str], str]:
     """Paints the background; returns the colours that figures should avoid, and words for the caption."""
-    kind = rng.choice(5, p=(0.2, 0.08, 0.3, 0.17, 0.25))
+    kind = rng.choice(5, p=(0.28, 0.1, 0.26, 0.14, 0.22))
     everything = (slice(0, canvas.size), slice(0, canvas.size))
     y, x = pixel_grid(canvas.size)
     nothing: frozenset[str] = frozenset()
@@ -241,7 +241,7 @@ def _shape(
     window, y, x, v, u = _local(
         canvas, centre, radius, float(rng.uniform(-turn, turn)), bool(rng.random() < 0.5)
     )
-    paint = _fill(canvas, y, x, centre, avoid, (0.42, 0.15), rng)
+    paint = _fill(canvas, y, x, centre, avoid, (0.3, 0.1), rng)
     canvas.paint(window, coverage(distance(v, u), canvas.pixel / radius), paint, frozenset({name}))
     words = [
         " and ".join(_word(c, rng) for c in paint.colours),

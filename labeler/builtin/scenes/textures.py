@@ -72,7 +72,7 @@ def _striped(v: Floats, u: Floats, pixel: float, rng: np.random.Generator) -> Pa
 
 
 def _lined(v: Floats, u: Floats, pixel: float, rng: np.random.Generator) -> Pattern:
-    return coverage(_near(u) - 0.11, pixel), None
+    return coverage(_near(u) - 0.08, pixel), None
 
 
 def _dotted(v: Floats, u: Floats, pixel: float, rng: np.random.Generator) -> Pattern:
@@ -202,7 +202,7 @@ def _sprinkled(v: Floats, u: Floats, pixel: float, rng: np.random.Generator) -> 
 
 TEXTURES: dict[str, Texture] = {
     "striped": Texture(_striped, (0.075, 0.13), np.pi),
-    "lined": Texture(_lined, (0.06, 0.085), np.pi),
+    "lined": Texture(_lined, (0.08, 0.11), np.pi),
     "dotted": Texture(_dotted, (0.07, 0.12), np.pi),
     "checkered": Texture(_checkered, (0.06, 0.1), np.pi),
     "zigzagged": Texture(_zigzagged, (0.07, 0.12), np.pi),

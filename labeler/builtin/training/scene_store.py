@@ -21,7 +21,7 @@ MOST_LAYERS = 160
 
 
 _DRAW_WEIGHT = np.asarray(
-    [{"shape": 6.0, "object": 3.0, "part": 1.0, "colour": 0.3}.get(c.category, 1.5) for c in CONCEPTS]
+    [{"shape": 8.0, "object": 3.0, "part": 1.0, "colour": 0.3}.get(c.category, 1.5) for c in CONCEPTS]
 )
 
 
@@ -95,7 +95,7 @@ def _concept_box(store: SceneStore, index: int, size: int, rng: np.random.Genera
     mask = np.take(member[concept], store.layers[index])
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    side = int(np.clip(extent * rng.uniform(1.0, 1.4), size * 0.2, size))
+    side = int(np.clip(extent * rng.uniform(1.0, 2.2), size * 0.2, size))
     middle_y, middle_x = (rows[-1] + rows[0]) // 2, (columns[-1] + columns[0]) // 2
     top, left = np.clip([middle_y - side // 2, middle_x - side // 2], 0, size - side)
     return int(top), int(left), side

@@ -30,7 +30,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, no
 
 from labeler.builtin.scenes import CONCEPTS, MINIMUM_AREA
 from labeler.builtin.training.muon import Muon
-from labeler.builtin.training.scene_quality import measure
+from labeler.builtin.training.scene_quality import draw_exam, measure
 from labeler.builtin.training.scene_store import CELLS, SceneStore, draw_box
 
 logger = logging.getLogger("scenes_clip")
@@ -258,7 +258,8 @@ def write_config(name: str, recipe: Recipe, out: Path) -> Path:
 def write_weights(name: str, recipe: Recipe, model: Any, out: Path, step: int, count: int) -> None:
     """Writes fp16 weights and their quality on scenes of seed 0, which training never sees."""
     model.eval()
-    quality = measure(model, open_clip.get_tokenizer(name), recipe.image_size, MEAN, STD, seed=0, count=count)
+    exam = draw_exam(seed=0, count=count, image_size=recipe.image_size)
+    quality = measure(model, open_clip.get_tokenizer(name), MEAN, STD, exam)
     state = {
         key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()
     }
