@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from labeler.catalogue import CatalogueStore
 from labeler.config import Config
 from labeler.config_file import load_config
-from labeler.errors import CatalogueError, EncoderError, LabelerError
-from labeler.records import UnitId, UnitRecord
+from labeler.errors import CatalogueError, EncoderError, LabelerError, UnknownNameError, UsageError
+from labeler.records import VERDICTS, UnitId, UnitRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,14 @@ class TopImage:
     activation: float
 
 
+@dataclass(frozen=True)
+class FoundImage:
+    """One probe image found by a text or another image; `score` is a cosine in [-1, 1]."""
+
+    image: str
+    score: float
+
+
 def run(
     config: str | Path | Config,
     out: str | Path,
@@ -63,6 +71,8 @@ def run(
     Raises:
         LabelerError: one sentence that says what to do.
     """
+    if isinstance(config, Config) and overrides:
+        raise UsageError("overrides replace values of a YAML file; change the Config itself with model_copy.")
     from labeler.pipeline import run_pipeline
 
     loaded = config if isinstance(config, Config) else load_config(config, tuple(overrides))
@@ -126,7 +136,16 @@ class Catalogue:
         trust: str | None = None,
         kind: str | None = None,
     ) -> list[UnitRecord]:
-        """Records by layer and index, filtered by layer, verdict, trust in the picture, or kind of label."""
+        """Records by layer and index, filtered by layer, verdict, trust in the picture, or kind of label.
+
+        Raises:
+            UnknownNameError: for a layer that the catalogue does not have, or a verdict that there is not.
+        """
+        layers = {name for name, _ in self._store.counts()}
+        if layer is not None and layers and layer not in layers:
+            raise UnknownNameError("layer", layer, layers)
+        if verdict is not None and verdict not in VERDICTS:
+            raise UnknownNameError("verdict", verdict, VERDICTS)
         found = self._store.units(layer=layer, verdict=verdict, trust=trust)
         return [record for record in found if kind is None or any(la.kind == kind for la in record.labels)]
 
@@ -186,6 +205,32 @@ class Catalogue:
         else:
             raise CatalogueError("Give top_images either a unit, or layer= and direction= together.")
         return [TopImage(path, activation) for path, activation in found]
+
+    def images_like(self, image: str | Path, k: int = 9, *, layer: str | None = None) -> list[FoundImage]:
+        """The `k` probe images most like one image, itself left out; nearest first.
+
+        Without `layer` images are compared by the encoder's embeddings, and `image` may be any image file.
+        With `layer` they are compared by the spatial maxima of the layer's units (cosine): images that
+        activate like this one. Over the images that are indexed (`activations.memory_gb`).
+
+        Args:
+            image: a path as `top_images` gives it, or an image file.
+            k: how many.
+            layer: compare by this layer's activations; `image` is then an image of the probe.
+
+        Raises:
+            CatalogueError: when there is no such image, or the layer's index does not have it.
+        """
+        found = self._retrieval_of_run().images_like(str(image), k, layer)
+        return [FoundImage(path, score) for path, score in found]
+
+    def images_for_text(self, text: str, k: int = 9) -> list[FoundImage]:
+        """The `k` probe images nearest to `text` by the encoder's embeddings, nearest first.
+
+        Raises:
+            EncoderError: when the run's encoder is not to be had, or cannot know the text.
+        """
+        return [FoundImage(path, score) for path, score in self._retrieval_of_run().images_for_text(text, k)]
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per unit: unit, layer, index, verdict, labels, score, trust, coverage, reason.

@@ -136,11 +136,25 @@ def top(
     direction: Annotated[
         Path | None, typer.Option("--direction", metavar="F.npy", help="One weight per unit of --layer.")
     ] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="The layer of --direction.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="The layer of --direction, or that compares with --image.")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="PATH", help="Images like this one, of the probe or a file."),
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Images of what this text says.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many images.")] = 9,
     as_json: AsJson = False,
 ) -> None:
-    """The images that activate a unit, or a direction in a layer, most."""
+    """The images that activate a unit or a direction most, or that are most like an image or a text."""
+    if sum(question is not None for question in (unit, direction, image, text)) != 1:
+        raise UsageError("Give labeler top one of UNIT, --layer with --direction, --image or --text.")
+    if direction is not None and layer is None:
+        raise UsageError("--direction needs --layer, the layer in whose space it lies.")
+    if image is not None or text is not None:
+        _print_alike(run_directory, image, text, layer, k, as_json)
+        return
     with _open(run_directory) as catalogue:
         found = catalogue.top_images(
             unit, layer=layer, direction=None if direction is None else _read_direction(direction), k=k
@@ -148,6 +162,70 @@ def top(
     rows = [(image.image, f"{image.activation:.4g}") for image in found]
     data = [{"image": image.image, "activation": image.activation} for image in found]
     _print(data, as_json, lambda: _table(("image", "activation"), rows))
+
+
+def _print_alike(
+    run_directory: Path, image: str | None, text: str | None, layer: str | None, k: int, as_json: bool
+) -> None:
+    if text is not None and layer is not None:
+        raise UsageError("--text is compared by the encoder, not by a layer; leave --layer out.")
+    with _open(run_directory) as catalogue:
+        if text is not None:
+            found = catalogue.images_for_text(text, k)
+        else:
+            found = catalogue.images_like(image or "", k, layer=layer)
+    data = [{"image": one.image, "score": one.score} for one in found]
+    _print(
+        data, as_json, lambda: _table(("image", "score"), [(one.image, f"{one.score:.4f}") for one in found])
+    )
+
+
+@app.command()
+def activations(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config.")],
+    shard: Annotated[
+        str,
+        typer.Option("--shard", metavar="I/N", help="Which part of the images: 1/4 is the first of four."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="D", help="Where the shard goes; shards may share it.")
+    ],
+    units: Annotated[
+        list[str] | None, typer.Option("--units", metavar="LAYER:0-63,80", help="As for labeler run.")
+    ] = None,
+    overrides: Overrides = None,
+    trust_code: Annotated[
+        Path | None,
+        typer.Option("--trust-code", metavar="FILE", help="Python file a file: target may execute."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one shard of the images to the target; labeler merge joins the shards of all machines."""
+    from labeler.config_file import load_config
+    from labeler.pipeline.sharding import write_shard
+    from labeler.terminal import TerminalReporter
+
+    loaded = load_config(config, tuple(overrides or ()))
+    with TerminalReporter() as reporter:
+        made = write_shard(
+            loaded, shard, out, units=tuple(units or ()), trust_code=trust_code, reporter=reporter
+        )
+    _print({"shard": str(made)}, as_json, lambda: str(made))
+
+
+@app.command()
+def merge(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="D...", help="What labeler activations made, all shards.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The run directory.")],
+    as_json: AsJson = False,
+) -> None:
+    """Join shards into a run directory, from which labeler run goes on."""
+    from labeler.pipeline.sharding import merge_run
+
+    made = merge_run(directories, out)
+    _print({"run": str(out), "activations": str(made)}, as_json, lambda: str(made))
 
 
 @app.command()
@@ -163,6 +241,25 @@ def report(
 
     page = write_report(run_directory, out or run_directory / "report")
     _print({"report": str(page)}, as_json, lambda: str(page))
+
+
+@app.command("eval")
+def evaluate(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="The suite's name.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGUMENTS]", help="What the suite itself takes.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A YAML config to evaluate.")] = None,
+    run_directory: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="Where the suite's runs are.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the labeller itself; -- --help after a suite's name says what it takes."""
+    from labeler.suites import run_suite
+
+    result = run_suite(suite, arguments or (), config=config, run=run_directory)
+    _print(result.as_json(), as_json, lambda: result.text)
 
 
 @app.command()
@@ -184,6 +281,9 @@ def main() -> NoReturn:
         print(f"labeler: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        print(f"labeler: {error.strerror or error}: {error.filename or 'no file named'}.", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 

@@ -21,9 +21,20 @@ class TargetConfig(Section):
     model: str
     """``builtin:NAME``, ``torchvision:NAME[@WEIGHTS]``, ``timm:NAME``, ``open_clip:NAME@TAG`` or
     ``file:PATH.py:FUNCTION`` (which needs ``--trust-code``)."""
-    layers: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+    """Module paths whose units are labelled; may be empty where `sae` or `directions` give layers."""
     units: dict[str, str] = Field(default_factory=dict)
-    """Units by layer, as ``"0-31,40"``; all where a layer is not named."""
+    """Units by layer, as ``"0-31,40"`` or ``"none"``; all where a layer is not named."""
+    negative: dict[str, str] = Field(default_factory=dict)
+    """Units by layer whose negative side is a unit of its own, written like `units`; it prints ``layer:3-``.
+    Its activation is minus the unit's: for layers whose outputs go below zero."""
+    sae: dict[str, str] = Field(default_factory=dict)
+    """Safetensors file of a sparse autoencoder, by the layer whose vectors it reads. Its latents are the
+    units of one more layer, ``LAYER.sae``; LAYER itself is labelled only if `layers` names it."""
+    directions: dict[str, str] = Field(default_factory=dict)
+    """``.npy`` file of directions ``(d, channels)``, by the layer in whose space they lie; a ``.json`` list
+    beside it may name them. They are the units of one more layer, ``LAYER.directions``. Rows are used as they
+    are, normalised or not."""
     weights: str | None = None
     """None: the model's own. ``random``: the same architecture untrained (the control). Else a local
     safetensors or checkpoint file."""
@@ -35,12 +46,51 @@ class TargetConfig(Section):
 
     @field_validator("layers")
     @classmethod
-    def _some_layers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("name at least one layer")
+    def _plain_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
             raise ValueError("a layer is named twice")
+        if any(layer.endswith("-") for layer in value):
+            raise ValueError("a name that ends in - means a negative side; use target.negative")
         return value
+
+    @model_validator(mode="after")
+    def _some_layers(self) -> TargetConfig:
+        if not self.every_layer:
+            raise ValueError("name at least one layer in layers, sae or directions")
+        return self
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Those of `layers` that are modules of the network; naming a derived layer there is allowed."""
+        return tuple(layer for layer in self.layers if layer not in self._derived)
+
+    @property
+    def every_layer(self) -> tuple[str, ...]:
+        """All layers that are labelled: modules, then SAE latents and directions."""
+        return (*self.modules, *self._derived)
+
+    @property
+    def units_by_side(self) -> dict[str, str]:
+        """`units`, and `negative` under ``LAYER-``, the name of a layer's negative side (`UnitId.side`)."""
+        return {**self.units, **{f"{layer}-": units for layer, units in self.negative.items()}}
+
+    def restricted(self, units: dict[str, str], negative: dict[str, str]) -> TargetConfig:
+        """The same target with these units alone; layers without any are left out."""
+        kept = {*units, *negative}
+        chosen: dict[str, object] = {
+            "layers": tuple(layer for layer in self.modules if layer in kept),
+            "sae": {layer: file for layer, file in self.sae.items() if f"{layer}.sae" in kept},
+            "directions": {
+                layer: file for layer, file in self.directions.items() if f"{layer}.directions" in kept
+            },
+            "units": {layer: units.get(layer, "none") for layer in self.every_layer if layer in kept},
+            "negative": negative,
+        }
+        return self.model_copy(update=chosen)
+
+    @property
+    def _derived(self) -> tuple[str, ...]:
+        return tuple([f"{layer}.sae" for layer in self.sae] + [f"{la}.directions" for la in self.directions])
 
 
 class ProbeConfig(Section):
@@ -231,11 +281,13 @@ class Config(Section):
 
 
 def parse_units(text: str, count: int, layer: str) -> tuple[int, ...]:
-    """Unit indices written as ``"0-31,40"``, ascending and without repeats.
+    """Unit indices written as ``"0-31,40"``, ascending and without repeats; ``"none"`` is none.
 
     Raises:
         ConfigError: when the text is malformed or an index is outside 0..count-1.
     """
+    if text.strip() == "none":
+        return ()
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")

@@ -107,12 +107,22 @@ def _absolute(config: Config, base: Path) -> Config:
             return f"{name}@{file(weights)}"
         return text
 
+    def files(by_layer: dict[str, str]) -> dict[str, str]:
+        return {layer: file(text) for layer, text in by_layer.items()}
+
     target = config.target
     weights = target.weights if target.weights in (None, "random") else file(str(target.weights))
     vocabulary = config.propose.vocabulary
     return config.model_copy(
         update={
-            "target": target.model_copy(update={"model": model(target.model), "weights": weights}),
+            "target": target.model_copy(
+                update={
+                    "model": model(target.model),
+                    "weights": weights,
+                    "sae": files(target.sae),
+                    "directions": files(target.directions),
+                }
+            ),
             "probe": config.probe.model_copy(update={"source": tuple(map(source, config.probe.source))}),
             "encoder": config.encoder.model_copy(
                 update={

@@ -40,6 +40,19 @@ class UnitId:
     def __str__(self) -> str:
         return f"{self.layer}:{self.index}{'-' if self.negative else ''}"
 
+    @property
+    def side(self) -> str:
+        """Where its activations are: ``layer``, or ``layer-`` for a negative side, whose maps are minus it.
+
+        A target gives both as layers, and every number about the unit is looked up by `side` and `index`.
+        """
+        return f"{self.layer}-" if self.negative else self.layer
+
+    @classmethod
+    def of_side(cls, side: str, index: int) -> UnitId:
+        """The unit at `index` of ``layer`` or ``layer-``: the inverse of `side`."""
+        return cls(side.removesuffix("-"), index, side.endswith("-"))
+
     @classmethod
     def parse(cls, text: str) -> UnitId:
         """Read ``layer:index`` or ``layer:index-``.
@@ -197,11 +210,15 @@ class ActivationSummary(Record):
 
 
 class UnitRecord(Record):
-    """Everything the catalogue knows about one unit, and everything that led to its verdict."""
+    """Everything the catalogue knows about one unit, and everything that led to its verdict.
+
+    `unit` is the `UnitId` as text; `name` what the user calls it, empty for all but named directions.
+    """
 
     unit: str
     layer: str
     index: int
+    name: str = ""
     verdict: VerdictName
     reason: str
     labels: tuple[Label, ...] = ()

@@ -40,11 +40,12 @@ def hash_order(values: list[str] | list[int], seed: int, purpose: str) -> list[i
     full, which makes choices independent of sharding and of what else was asked for.
     """
 
-    def key(position: int) -> tuple[bytes, int]:
-        text = f"{seed}\0{purpose}\0{values[position]}"
-        return hashlib.sha256(text.encode()).digest(), position
+    return sorted(range(len(values)), key=lambda i: (hash_key(values[i], seed, purpose), i))
 
-    return sorted(range(len(values)), key=key)
+
+def hash_key(value: str | int, seed: int, purpose: str) -> bytes:
+    """What `hash_order` sorts by: 32 bytes that depend on `value`, `seed` and `purpose` alone."""
+    return hashlib.sha256(f"{seed}\0{purpose}\0{value}".encode()).digest()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -112,12 +113,17 @@ def run_lock(run: Path) -> Iterator[None]:
     """Hold a run directory for one process; the lock goes with the process, however that ends.
 
     Raises:
-        RunError: when another process holds it.
+        RunError: when another process holds it, or `run` cannot be a directory that is written to.
     """
     import fcntl
 
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("a+") as stream:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        stream = (run / ".lock").open("a+")
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise RunError(f"{run} cannot be a run directory ({cause}); give another --out.") from None
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +16,14 @@ from torch import Tensor
 
 from labeler.activations.loader import batches, forward, prefetch, stack_padded
 from labeler.activations.quantiles import RunningQuantile
+from labeler.activations.rows import FileRows, LateRows, MemoryRows, Rows
 from labeler.activations.shards import LayerState, PassShard, merge_shards
 from labeler.activations.store import Activations
 from labeler.activations.topk import RunningTopK
 from labeler.config import ActivationsConfig
 from labeler.errors import ActivationError, UnreadableImageError
 from labeler.seams import Encoder, ProbeDataset, Progress, Target
-from labeler.storage import fingerprint, hash_order
+from labeler.storage import fingerprint, hash_key
 
 Measure = Callable[[int, Image], NDArray[np.float32]]
 MOST_NONFINITE = 200_000  # more pairs than this is a broken network or precision, not a few bad inputs
@@ -35,6 +39,7 @@ def run_pass(
     workers: int = 2,
     seed: int = 0,
     progress: Progress | None = None,
+    directory: Path | None = None,
 ) -> Activations:
     """Show every image of `probe` to `target` once.
 
@@ -47,13 +52,16 @@ def run_pass(
         workers: decoding threads; 0 decodes in the caller's thread.
         seed: chooses the indexed images when the dense matrices exceed the budget.
         progress: told after every block.
+        directory: where the tables with a row for each image go as they come, so that memory does not grow
+            with the number of images; `Activations.save` then completes this directory. None: in memory.
 
     Raises:
         ActivationError: when no image can be read, or more than `MOST_NONFINITE` activations are not finite.
     """
     shard = run_shard(
-        target, probe, encoders, settings, measure=measure, workers=workers, seed=seed, progress=progress
-    )
+        target, probe, encoders, settings,
+        measure=measure, workers=workers, seed=seed, progress=progress, directory=directory,
+    )  # fmt: skip
     return merge_shards([shard])
 
 
@@ -68,6 +76,7 @@ def run_shard(
     workers: int = 2,
     seed: int = 0,
     progress: Progress | None = None,
+    directory: Path | None = None,
 ) -> PassShard:
     """Part i of n of the pass, ``shard=(i, n)``: a run of whole blocks, so that `merge_shards` of all parts
     equals `run_pass`. Other arguments are those of `run_pass`.
@@ -79,11 +88,12 @@ def run_shard(
     blocks = -(-total // size)
     first, last = (min(total, size * (blocks * part // count)) for part in (number, number + 1))
     indexed = indexed_subset(target, total, settings.memory_gb, seed)
-    recorder = _Recorder.start(target, encoders, settings, indexed[(indexed >= first) & (indexed < last)])
+    to_index = indexed[(indexed >= first) & (indexed < last)]
+    recorder = _Recorder.start(target, encoders, settings, to_index, last - first, directory)
     reader = _Reader(target, probe, encoders, measure)
     stream = prefetch(range(first, last), reader.read, workers=workers, ahead=2 * size)
     for done, block in enumerate(batches(stream, size)):
-        recorder.record(first + done * size, block)
+        recorder.record(done * size, first + done * size, block)
         if progress is not None:
             progress(min(last, first + (done + 1) * size) - first, last - first)
     plan = fingerprint(
@@ -106,7 +116,8 @@ def indexed_subset(target: Target, images: int, memory_gb: float, seed: int) -> 
     room = max(1, int(memory_gb * 1e9 / bytes_per_image))
     if room >= images:
         return np.arange(images)
-    return np.sort(np.array(hash_order(list(range(images)), seed, "index")[:room], dtype=np.int64))
+    chosen = heapq.nsmallest(room, range(images), key=lambda image_id: hash_key(image_id, seed, "index"))
+    return np.sort(np.array(chosen, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -140,6 +151,34 @@ class _Reader:
 
 
 @dataclass
+class _Running:
+    """What one layer accumulates."""
+
+    topk: RunningTopK
+    quantile: RunningQuantile
+    minimum: Tensor  # (u,)
+    maximum: Tensor  # (u,)
+    maxima: Rows
+    means: Rows
+
+    @classmethod
+    def start(cls, units: int, k: int, device: torch.device, table: Callable[[str, int], Rows]) -> _Running:
+        return cls(
+            topk=RunningTopK(units, k, device),
+            quantile=RunningQuantile(units, device),
+            minimum=torch.full((units,), torch.inf, device=device),
+            maximum=torch.full((units,), -torch.inf, device=device),
+            maxima=table("maxima", units),
+            means=table("means", units),
+        )
+
+    def finish(self) -> LayerState:
+        return LayerState(
+            self.topk, self.quantile, self.maxima.finish(), self.means.finish(), self.minimum, self.maximum
+        )
+
+
+@dataclass
 class _Recorder:
     """The state of the pass."""
 
@@ -147,11 +186,11 @@ class _Recorder:
     encoders: Mapping[str, Encoder]
     settings: ActivationsConfig
     to_index: NDArray[np.int64]
-    layers: dict[str, LayerState]
-    indexed: list[int] = field(default_factory=list)
-    readable: list[bool] = field(default_factory=list)
-    areas: list[NDArray[np.float32] | None] = field(default_factory=list)
-    embeddings: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    layers: dict[str, _Running]
+    embeddings: dict[str, Rows]
+    areas: LateRows
+    readable: NDArray[np.bool_]  # (n,)
+    indexed: NDArray[np.bool_]  # (m,) of `to_index`, those that could be read
     nonfinite: list[tuple[str, int, int]] = field(default_factory=list)
 
     @classmethod
@@ -161,21 +200,35 @@ class _Recorder:
         encoders: Mapping[str, Encoder],
         settings: ActivationsConfig,
         to_index: NDArray[np.int64],
+        images: int,
+        directory: Path | None,
     ) -> _Recorder:
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+        table = partial(_table, directory)  # named as `PassShard.save` and `Activations.save` name them
         layers = {
-            layer: _empty_state(target.unit_count(layer), settings.top_k, len(to_index), target.device)
-            for layer in target.layers
+            layer: _Running.start(
+                target.unit_count(layer),
+                settings.top_k,
+                target.device,
+                partial(table, f"layer-{number:03d}-"),
+            )
+            for number, layer in enumerate(target.layers)
         }
-        recorder = cls(target, encoders, settings, to_index, layers)
-        for name, encoder in encoders.items():
-            recorder.embeddings[name] = [np.empty((0, encoder.dim), dtype=np.float32)]
-        return recorder
+        embeddings = {
+            name: table("embeddings-", f"{number:03d}", encoder.dim)
+            for number, (name, encoder) in enumerate(encoders.items())
+        }
+        return cls(
+            target, encoders, settings, to_index, layers, embeddings, LateRows(partial(table, "", "areas")),
+            np.zeros(images, dtype=bool), np.zeros(len(to_index), dtype=bool),
+        )  # fmt: skip
 
-    def record(self, first_id: int, block: Sequence[_Decoded | None]) -> None:
-        """Take in the images first_id, first_id + 1, ..."""
+    def record(self, place: int, first_id: int, block: Sequence[_Decoded | None]) -> None:
+        """Take in the images first_id, first_id + 1, ..., the first of which is number `place` here."""
         good = [slot for slot, image in enumerate(block) if image is not None]
-        self.readable.extend(image is not None for image in block)
-        self.areas.extend(None if image is None else image.area for image in block)
+        self.readable[[place + slot for slot in good]] = True
+        self.areas.append([None if image is None else image.area for image in block])
         self._embed(block, good)
         if not good:
             return
@@ -183,23 +236,21 @@ class _Recorder:
         images_bchw = stack_padded(prepared, self.settings.batch_size, block[good[0]].prepared.shape)  # type: ignore[union-attr]
         maps = forward(self.target, images_bchw, self.target.layers, self.settings.precision)
         ids_b = torch.tensor([first_id + slot for slot in good])
-        rows, slots = self._rows(ids_b.numpy())
+        slots = self._slots_to_index(ids_b.numpy())
         for layer in self.target.layers:
             maps_buhw = maps.pop(layer)
             if len(good) < len(maps_buhw):
                 maps_buhw = maps_buhw[torch.tensor(good, device=maps_buhw.device)]
-            self._reduce(layer, maps_buhw, ids_b, rows, slots)
+            self._reduce(layer, maps_buhw, ids_b, slots)
 
-    def _rows(self, ids_b: NDArray[np.int64]) -> tuple[slice, NDArray[np.int64]]:
-        """The next rows of the dense matrices and the positions in `ids_b` that go there."""
-        slots = np.flatnonzero(np.isin(ids_b, self.to_index))
-        first = len(self.indexed)
-        self.indexed.extend(ids_b[slots].tolist())
-        return slice(first, first + len(slots)), slots
+    def _slots_to_index(self, ids_b: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions in `ids_b` whose images go into the dense matrices."""
+        begin, end = np.searchsorted(self.to_index, (ids_b[0], ids_b[-1] + 1))
+        wanted = self.to_index[begin:end]
+        self.indexed[begin:end] = np.isin(wanted, ids_b)
+        return np.flatnonzero(np.isin(ids_b, wanted))
 
-    def _reduce(
-        self, layer: str, maps_buhw: Tensor, ids_b: Tensor, rows: slice, slots: NDArray[np.int64]
-    ) -> None:
+    def _reduce(self, layer: str, maps_buhw: Tensor, ids_b: Tensor, slots: NDArray[np.int64]) -> None:
         state = self.layers[layer]
         maxima_bu, means_bu, broken_bu = pool(maps_buhw)
         if broken_bu is not None:
@@ -212,8 +263,8 @@ class _Recorder:
         state.quantile.add(maps_buhw)
         state.minimum.copy_(torch.minimum(state.minimum, _without_nan(maxima_bu, torch.inf).amin(0)))
         state.maximum.copy_(torch.maximum(state.maximum, _without_nan(maxima_bu, -torch.inf).amax(0)))
-        state.maxima[rows] = maxima_bu.cpu().numpy()[slots]
-        state.means[rows] = means_bu.cpu().numpy()[slots]
+        state.maxima.append(maxima_bu.cpu().numpy()[slots])
+        state.means.append(means_bu.cpu().numpy()[slots])
 
     def _report(self, pairs: list[tuple[str, int, int]]) -> None:
         self.nonfinite.extend(pairs)
@@ -235,28 +286,17 @@ class _Recorder:
             self.embeddings[name].append(embeddings_bd)
 
     def finish(self, plan: str, total: int, first: int) -> PassShard:
-        known = len(self.indexed)
-        layers = {
-            name: LayerState(
-                state.topk,
-                state.quantile,
-                state.maxima[:known],
-                state.means[:known],
-                state.minimum,
-                state.maximum,
-            )
-            for name, state in self.layers.items()
-        }
+        layers = {name: state.finish() for name, state in self.layers.items()}
         return PassShard(
             plan=plan,
             tail=self.settings.tail,
             total=total,
             first=first,
-            readable=np.array(self.readable, dtype=bool),
-            indexed_ids=np.array(self.indexed, dtype=np.int64),
+            readable=self.readable,
+            indexed_ids=self.to_index[self.indexed],
             layers=layers,
-            embeddings={name: np.concatenate(parts) for name, parts in self.embeddings.items()},
-            areas=_stack_areas(self.areas),
+            embeddings={name: rows.finish() for name, rows in self.embeddings.items()},
+            areas=self.areas.finish(),
             nonfinite=tuple(self.nonfinite),
         )
 
@@ -279,23 +319,9 @@ def pool(maps_buhw: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     return maxima_bu.masked_fill(broken_bu, torch.nan), means_bu.masked_fill(broken_bu, torch.nan), broken_bu
 
 
-def _empty_state(units: int, k: int, rows: int, device: torch.device) -> LayerState:
-    return LayerState(
-        topk=RunningTopK(units, k, device),
-        quantile=RunningQuantile(units, device),
-        maxima=np.empty((rows, units), dtype=np.float32),
-        means=np.empty((rows, units), dtype=np.float32),
-        minimum=torch.full((units,), torch.inf, device=device),
-        maximum=torch.full((units,), -torch.inf, device=device),
-    )
-
-
 def _without_nan(values: Tensor, instead: float) -> Tensor:
     return values.masked_fill(values.isnan(), instead)
 
 
-def _stack_areas(areas: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
-    width = next((len(area) for area in areas if area is not None), 0)
-    missing = np.full(width, np.nan, dtype=np.float32)
-    rows = [missing if area is None else area for area in areas]
-    return np.array(rows, dtype=np.float32).reshape(len(areas), width)
+def _table(directory: Path | None, prefix: str, name: str, width: int) -> Rows:
+    return MemoryRows(width) if directory is None else FileRows(directory / f"{prefix}{name}.npy", width)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from labeler.activations.quantiles import RunningQuantile
+from labeler.activations.rows import join_rows, load_rows, save_array
 from labeler.activations.store import Activations, LayerActivations
 from labeler.activations.topk import RunningTopK
 from labeler.errors import ActivationError
@@ -56,7 +57,7 @@ class PassShard:
     nonfinite: tuple[tuple[str, int, int], ...]
 
     def save(self, directory: Path) -> None:
-        """Write into `directory`, which may exist."""
+        """Write into `directory`, which may exist; tables that the pass streamed there stay."""
         directory.mkdir(parents=True, exist_ok=True)
         for number, state in enumerate(self.layers.values()):
             tensors = {f"topk.{name}": tensor for name, tensor in state.topk.state_dict().items()}
@@ -65,11 +66,11 @@ class PassShard:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
             save_file(tensors, directory / f"layer-{number:03d}.safetensors")
             for name, array in (("maxima", state.maxima), ("means", state.means)):
-                np.save(directory / f"layer-{number:03d}-{name}.npy", array, allow_pickle=False)
+                save_array(directory / f"layer-{number:03d}-{name}.npy", array)
         for number, embeddings in enumerate(self.embeddings.values()):
-            np.save(directory / f"embeddings-{number:03d}.npy", embeddings, allow_pickle=False)
+            save_array(directory / f"embeddings-{number:03d}.npy", embeddings)
         for name in ("readable", "indexed_ids", "areas"):
-            np.save(directory / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            save_array(directory / f"{name}.npy", getattr(self, name))
         index = {
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in ("plan", "tail", "total", "first", "nonfinite")},
@@ -110,8 +111,13 @@ class PassShard:
             raise ActivationError(f"{directory} is not a complete shard ({error}): run it again.") from None
 
 
-def merge_shards(shards: Sequence[PassShard]) -> Activations:
+def merge_shards(shards: Sequence[PassShard], directory: Path | None = None) -> Activations:
     """The activations that one undivided pass gives; the order of `shards` changes nothing.
+
+    Args:
+        shards: all parts of one pass.
+        directory: where the tables with a row for each image are joined, under the names that
+            `Activations.save` gives them; in memory where it is None.
 
     Raises:
         ActivationError: when shards belong to different passes, overlap or leave images out, or when no image
@@ -125,22 +131,31 @@ def merge_shards(shards: Sequence[PassShard]) -> Activations:
             f"None of the {len(readable)} images of the probe can be read: check its paths and formats."
         )
     nonfinite = tuple(sorted(pair for shard in shards for pair in shard.nonfinite))
-    return Activations(
-        layers={
-            name: _finish(
-                name,
-                [shard.layers[name] for shard in shards],
-                shards[0].tail,
-                sorted({unit for layer, unit, _ in nonfinite if layer == name}),
+
+    def joined(name: str, tables: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        return join_rows(tables, None if directory is None else directory / f"{name}.npy")
+
+    layers = {}
+    for number, name in enumerate(shards[0].layers):
+        states = [shard.layers[name] for shard in shards]
+        broken_units = sorted({unit for layer, unit, _ in nonfinite if layer == name})
+        maxima, means = (
+            _fill_excluded(joined(f"layer-{number:03d}-{part}", tables), broken_units)
+            for part, tables in (
+                ("maxima", [state.maxima for state in states]),
+                ("means", [state.means for state in states]),
             )
-            for name in shards[0].layers
-        },
-        indexed_ids=_concatenate([shard.indexed_ids for shard in shards]),
+        )
+        layers[name] = _finish(name, states, shards[0].tail, maxima, means)
+    return Activations(
+        layers=layers,
+        indexed_ids=np.concatenate([shard.indexed_ids for shard in shards]),
         status=tuple("ok" if good else "unreadable" for good in readable),
         embeddings={
-            name: _concatenate([shard.embeddings[name] for shard in shards]) for name in shards[0].embeddings
+            name: joined(f"embeddings-{number:03d}", [shard.embeddings[name] for shard in shards])
+            for number, name in enumerate(shards[0].embeddings)
         },
-        areas=_concatenate(_same_width([shard.areas for shard in shards])),
+        areas=joined("areas", _same_width([shard.areas for shard in shards])),
         nonfinite=nonfinite,
     )
 
@@ -166,7 +181,11 @@ def _check_complete(shards: Sequence[PassShard]) -> None:
 
 
 def _finish(
-    name: str, states: Sequence[LayerState], tail: float, broken_units: list[int]
+    name: str,
+    states: Sequence[LayerState],
+    tail: float,
+    maxima: NDArray[np.float32],
+    means: NDArray[np.float32],
 ) -> LayerActivations:
     topk_values, topk_ids = _joined([state.topk for state in states]).result()
     quantile = _joined([state.quantile for state in states])
@@ -178,8 +197,8 @@ def _finish(
         threshold=threshold.cpu().numpy(),
         minimum=torch.stack([state.minimum for state in states]).amin(0).cpu().numpy(),
         maximum=torch.stack([state.maximum for state in states]).amax(0).cpu().numpy(),
-        maxima=_fill_excluded(_concatenate([state.maxima for state in states]), broken_units),
-        means=_fill_excluded(_concatenate([state.means for state in states]), broken_units),
+        maxima=maxima,
+        means=means,
     )
 
 
@@ -205,11 +224,6 @@ def _fill_excluded(dense_mu: NDArray[np.float32], units: Sequence[int]) -> NDArr
     return filled
 
 
-def _concatenate(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    # One array is passed on as it is: the dense matrices may be as large as the memory budget.
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
 def _same_width(arrays: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """A shard without a readable image does not know the width of `measure`; its rows are NaN."""
     width = max(array.shape[1] for array in arrays)
@@ -227,8 +241,8 @@ def _load_layer(directory: Path, number: int) -> LayerState:
         quantile=RunningQuantile.from_state_dict(_part(tensors, "quantile.")),
         minimum=tensors["minimum"],
         maximum=tensors["maximum"],
-        maxima=np.load(directory / f"{stem}-maxima.npy", mmap_mode="r", allow_pickle=False),
-        means=np.load(directory / f"{stem}-means.npy", mmap_mode="r", allow_pickle=False),
+        maxima=load_rows(directory / f"{stem}-maxima.npy"),
+        means=load_rows(directory / f"{stem}-means.npy"),
     )
 
 

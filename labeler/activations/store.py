@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from labeler.activations.rows import save_array
 from labeler.errors import ActivationError
 from labeler.storage import write_atomic
 
@@ -75,16 +76,19 @@ class Activations:
         return len(self.indexed_ids) / readable if readable else 0.0
 
     def save(self, directory: Path) -> None:
-        """Write into `directory`, which may exist. Files are numbered, so layer names may hold anything."""
+        """Write into `directory`, which may exist. Files are numbered, so layer names may hold anything.
+
+        Tables that the pass streamed into `directory` are there already and stay.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         for number, layer in enumerate(self.layers.values()):
             save_file(_small_arrays(layer), directory / f"layer-{number:03d}.safetensors")
             for name in _DENSE:
-                _save(directory / f"layer-{number:03d}-{name}.npy", getattr(layer, name))
+                save_array(directory / f"layer-{number:03d}-{name}.npy", getattr(layer, name))
         for number, embeddings in enumerate(self.embeddings.values()):
-            _save(directory / f"embeddings-{number:03d}.npy", embeddings)
-        _save(directory / "indexed_ids.npy", self.indexed_ids)
-        _save(directory / "areas.npy", self.areas)
+            save_array(directory / f"embeddings-{number:03d}.npy", embeddings)
+        save_array(directory / "indexed_ids.npy", self.indexed_ids)
+        save_array(directory / "areas.npy", self.areas)
         index = {
             "schema": SCHEMA,
             "layers": list(self.layers),
@@ -142,10 +146,6 @@ def _load_layer(directory: Path, number: int, name: str, mmap: bool) -> LayerAct
     small: Mapping[str, NDArray[Any]] = load_file(directory / f"layer-{number:03d}.safetensors")
     dense = {part: _load(directory / f"layer-{number:03d}-{part}.npy", mmap) for part in _DENSE}
     return LayerActivations(layer=name, **small, **dense)
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    np.save(path, array, allow_pickle=False)
 
 
 def _load(path: Path, mmap: bool) -> NDArray[Any]:

@@ -203,6 +203,10 @@ class CatalogueStore:
         query = "SELECT record FROM rounds WHERE unit = ? ORDER BY round"
         return [RoundRecord.model_validate_json(row[0]) for row in self._all(query, (str(unit),))]
 
+    def forget_rounds(self, units: Iterable[UnitId]) -> None:
+        """Drop all rounds of units, so that they are asked for again; the ledger keeps their calls."""
+        self._write([("DELETE FROM rounds WHERE unit = ?", (str(unit),)) for unit in units])
+
     def get(self, key: str) -> str | None:
         """A stored model answer (`ResponseCache`)."""
         row = self._one("SELECT answer FROM responses WHERE key = ?", (key,))

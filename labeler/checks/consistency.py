@@ -124,7 +124,7 @@ def measure_agreement(
     exemplars are less like the FVs. *significance* is against random sets of images of the same size,
     *specificity* against the exemplars of the other units. `n` is the number of exemplars.
     """
-    own = {owner.index for owner in pictures.owners if owner == UnitId(data.layer, owner.index)}
+    own = {owner.index for owner in pictures.owners if owner.side == data.layer}
     units = [unit for unit in data.position if unit in own]
     columns = np.array([data.position[unit] for unit in units], dtype=np.int64)
     likeness = _likeness(data, judge, _mean_pictures(data.layer, units, pictures, judge.name), columns)
@@ -182,7 +182,8 @@ def _mean_pictures(layer: str, units: Sequence[int], pictures: PictureData, judg
     means = []
     for unit in units:
         own_f = (
-            np.array([owner == UnitId(layer, unit) for owner in pictures.owners], dtype=np.bool_) & readable_f
+            np.array([o.side == layer and o.index == unit for o in pictures.owners], dtype=np.bool_)
+            & readable_f
         )
         means.append(
             pictures_fd[own_f].mean(axis=0) if own_f.any() else np.full(pictures_fd.shape[1], np.nan)
@@ -261,7 +262,7 @@ class _Background:
 
 
 def _background(data: LayerData, pictures: PictureData) -> _Background:
-    place = {UnitId(data.layer, unit): column for unit, column in data.position.items()}
+    place = {UnitId.of_side(data.layer, unit): column for unit, column in data.position.items()}
     for owner in pictures.owners:
         place.setdefault(owner, len(place))
     owner_f = np.array([place[owner] for owner in pictures.owners], dtype=np.int64)

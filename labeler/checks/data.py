@@ -24,6 +24,8 @@ CHUNK_ELEMENTS = 2_000_000
 class LayerData:
     """Pooled activations of one layer's live units on the images of one split.
 
+    A layer's negative side is a layer of its own here: `layer` is a `UnitId.side`.
+
     `live_units` holds every unit under test and the layer's hash-chosen null units, ascending. `weights_n`
     are inverse sampling probabilities (ones for a uniform sample). `p99_u` was fixed on `propose`.
     `exemplar_ids` gives, for every live unit, the probe ids of its top exemplars *in this split*.

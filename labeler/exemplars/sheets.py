@@ -8,13 +8,11 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from labeler.exemplars.images import encode_webp
-
-TOP: Final = "A. Photographs that activate the unit most, region outlined"
+TOP: Final = "A. Photographs that activate the unit most: region outlined, rest dimmed"
 SYNTHETIC: Final = "B. Synthetic pictures made to activate it"
-LOOK_ALIKE: Final = "C. Look-alikes that do NOT activate it"
-MISS: Final = "D. The last label says no, but the unit fires"
-FALSE_ALARM: Final = "E. The last label says yes, but the unit is silent"
+LOOK_ALIKE: Final = "C. Look-alikes that activate it no more than the median image"
+MISS: Final = "D. The unit fires, but the best label so far says no"
+FALSE_ALARM: Final = "E. The best label so far says yes, but the unit does not fire"
 TITLES: Final = (TOP, SYNTHETIC, LOOK_ALIKE, MISS, FALSE_ALARM)
 
 _GAP = 8  # pixels between tiles and around the sheet
@@ -87,11 +85,6 @@ def contact_sheet(
             raise ValueError(
                 f"{sum(len(section.tiles) for section in shown)} tiles do not fit {max_side} pixels"
             )
-
-
-def encode_sheet(image: Image.Image) -> bytes:
-    """The sheet as WebP, without metadata: equal pixels, equal bytes."""
-    return encode_webp(image)
 
 
 def _rows(sections: Sequence[SheetSection], columns: int, width: int) -> list[_Line | _Row]:

@@ -5,28 +5,23 @@ probe → activations → exemplars → visualisations → (proposals ⇄ checks
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from labeler.activations import Activations, run_pass
 from labeler.allocator import keep_freed_memory
 from labeler.catalogue import CatalogueStore
 from labeler.config import Config
 from labeler.pipeline.bench import Bench
 from labeler.pipeline.evidence import evidence_stage
-from labeler.pipeline.inputs import Inputs, claim_run, load_inputs, restrict_units
+from labeler.pipeline.inputs import claim_run, load_inputs, restrict_units
+from labeler.pipeline.pass_stage import activations_stage, index_stage
 from labeler.pipeline.pictures import pictures_stage
 from labeler.pipeline.progress import Reporter, SilentReporter
-from labeler.pipeline.proposers import make_proposers
+from labeler.pipeline.proposers import checked_endpoint, make_proposers
 from labeler.pipeline.reporting import write_report
 from labeler.pipeline.rounds import Rounds
 from labeler.pipeline.verdicts import put_verdicts
-from labeler.probes import concept_areas
-from labeler.seams import Progress
-from labeler.storage import fingerprint, run_lock, stage_directory
+from labeler.storage import run_lock
 
 __all__ = ["plan", "run_pipeline"]
 
@@ -44,6 +39,7 @@ def run_pipeline(
     Raises:
         LabelerError: one sentence that says what to do. What was finished stays.
     """
+    config = checked_endpoint(config)
     reporter = reporter or SilentReporter()
     keep_freed_memory()
     with run_lock(out):
@@ -52,42 +48,26 @@ def run_pipeline(
         for warning in inputs.warnings:
             reporter.note(f"Warning: {warning}")
         activations, key = activations_stage(out, inputs, reporter.stage("activations"))
+        index_stage(out, activations, key, config.activations.memory_gb)
         evidence = evidence_stage(out, inputs, activations, key, reporter.stage("exemplars"))
         bench = Bench(inputs, activations, evidence)
         live = [unit for unit in inputs.units if bench.alive(unit)]
         pictures = pictures_stage(out, inputs, live, key, reporter.stage("visualisations"))
         store = CatalogueStore(out / "catalogue.db")
         try:
-            rounds = Rounds(out, bench, pictures, store, make_proposers(bench, store))
-            records = rounds.complete(live, reporter.stage("rounds"))
-            put_verdicts(bench, pictures, records, store, reporter.stage("checks"))
+            if not _settled(store):
+                rounds = Rounds(out, bench, pictures, store, make_proposers(bench, store))
+                records = rounds.complete(live, reporter.stage("rounds"))
+                put_verdicts(bench, pictures, records, store, reporter.stage("checks"))
         finally:
             store.close()
         write_report(out, out / "report")
 
 
-def activations_stage(run: Path, inputs: Inputs, progress: Progress) -> tuple[Activations, str]:
-    """The single pass over the probe, built or loaded, and its fingerprint."""
-    config = inputs.config
-    key = fingerprint(
-        "activations", 1, inputs.key, config.activations.model_dump(), config.checks.iou_grid, config.seed
-    )
-    categories = [concept.category for concept in inputs.probe.concepts]
-
-    def areas(image_id: int, image: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-        annotation = inputs.probe.annotation(image_id, image)
-        box = inputs.target.view_box(*image.size)
-        return concept_areas(annotation, box, len(categories), categories, config.checks.iou_grid)
-
-    def build(directory: Path) -> None:
-        made = run_pass(
-            inputs.target, inputs.probe, inputs.encoders, config.activations, measure=areas,
-            workers=config.executor.workers, seed=config.seed, progress=progress,
-        )  # fmt: skip
-        made.save(directory)
-        (directory / "images.json").write_text(json.dumps([image.path for image in inputs.probe.images]))
-
-    return Activations.load(stage_directory(run, "activations", key, build)), key
+def _settled(store: CatalogueStore) -> bool:
+    """Whether every unit has its verdict (the gate is written last) and none is to be asked for again."""
+    failed = any(verdict == "failed" for _, verdict in store.counts())
+    return store.meta("gate") is not None and not failed
 
 
 def plan(config: Config, *, units: tuple[str, ...] = (), trust_code: Path | None = None) -> dict[str, Any]:

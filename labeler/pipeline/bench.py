@@ -67,15 +67,15 @@ class Bench:
 
     def alive(self, unit: UnitId) -> bool:
         """Whether the unit's pooled maximum changes over the probe."""
-        layer = self.activations.layers[unit.layer]
+        layer = self.activations.layers[unit.side]
         span = layer.maximum[unit.index] - layer.minimum[unit.index]
         return bool(np.isfinite(span) and span >= DEAD)
 
     def live_units(self, layer: str) -> NDArray[np.int64]:
         """The layer's units in the nulls, ascending: those under test and a hash-chosen rest. ``(u,)``."""
         count = self.activations.layers[layer].maximum.shape[0]
-        alive = [index for index in range(count) if self.alive(UnitId(layer, index))]
-        tested = {unit.index for unit in self.inputs.units if unit.layer == layer}
+        alive = [index for index in range(count) if self.alive(UnitId.of_side(layer, index))]
+        tested = {unit.index for unit in self.inputs.units if unit.side == layer}
         order = hash_order(alive, self.inputs.config.seed, f"null units of {layer}")
         chosen = [alive[position] for position in order[: self.inputs.config.checks.null_units]]
         return np.array(sorted({*chosen, *(tested & set(alive))}), dtype=np.int64)
@@ -92,9 +92,9 @@ class Bench:
         propose = self.evidence.rows_of("propose", self.activations)
         shown = self.inputs.config.exemplars.shown
         exemplars = {
-            int(unit): self.evidence.top_images(self.activations, UnitId(layer, int(unit)), split, shown)[
-                0
-            ].tolist()
+            int(unit): self.evidence.top_images(
+                self.activations, UnitId.of_side(layer, int(unit)), split, shown
+            )[0].tolist()
             for unit in units
         }
         return LayerData(
@@ -110,13 +110,13 @@ class Bench:
 
     def natural_range(self, unit: UnitId) -> NaturalRange:
         """Quantiles of the unit's pooled maximum over the indexed images."""
-        values_n = self.activations.layers[unit.layer].maxima[:, unit.index]
+        values_n = self.activations.layers[unit.side].maxima[:, unit.index]
         median, p99, p999 = np.quantile(values_n, [0.5, 0.99, 0.999]).tolist()
         return NaturalRange(median=median, p99=p99, p999=p999)
 
     def summary(self, unit: UnitId) -> ActivationSummary:
         """The unit's activation over the probe, for the record."""
-        layer = self.activations.layers[unit.layer]
+        layer = self.activations.layers[unit.side]
         values_n = np.asarray(layer.maxima[:, unit.index], dtype=np.float64)
         names = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
         quantiles = np.quantile(values_n, list(names.values())).tolist()
@@ -132,10 +132,10 @@ class Bench:
 
 
 def by_layer(units: Sequence[UnitId]) -> dict[str, list[UnitId]]:
-    """Units grouped by layer, in order."""
+    """Units grouped by layer, in order; a layer's negative side is a layer of its own."""
     grouped: dict[str, list[UnitId]] = {}
     for unit in units:
-        grouped.setdefault(unit.layer, []).append(unit)
+        grouped.setdefault(unit.side, []).append(unit)
     return grouped
 
 

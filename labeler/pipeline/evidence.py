@@ -103,7 +103,7 @@ def _top(
     split: SplitName,
     count: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    layer = activations.layers[unit.layer]
+    layer = activations.layers[unit.side]
     return top_of_split(
         layer.topk_values[unit.index], layer.topk_ids[unit.index], splits, groups, split, count,
         layer.maxima[:, unit.index], activations.indexed_ids,
@@ -147,7 +147,7 @@ def _collect(
         for row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
             seen = view(image, inputs.target.view_box(*image.size), max(inputs.target.input_size))
             for draft in by_image[image_id]:
-                map_hw = maps[draft.unit.layer][row, draft.unit.index].cpu().numpy()
+                map_hw = maps[draft.unit.side][row, draft.unit.index].cpu().numpy()
                 crops += _look(draft, image_id, seen, map_hw, inputs, activations, store)
         _embed(crops, inputs)
         done += len(ids)
@@ -172,7 +172,7 @@ def _draft(
     candidates = activations.indexed_ids[of_split]
     quiet = np.zeros(0, np.int64)
     if len(ids) and len(candidates):
-        responses = np.asarray(activations.layers[unit.layer].maxima[of_split, unit.index])
+        responses = np.asarray(activations.layers[unit.side].maxima[of_split, unit.index])
         quiet = near_misses(
             embeddings_nd[candidates], candidates, responses, ids.tolist(),
             quiet_below=float(np.median(responses)), count=settings.near_misses,
@@ -202,7 +202,7 @@ def _look(
     if image_id not in draft.ids:
         return []
     position = int(np.flatnonzero(draft.ids == image_id)[0])
-    threshold = float(activations.layers[draft.unit.layer].threshold[draft.unit.index])
+    threshold = float(activations.layers[draft.unit.side].threshold[draft.unit.index])
     region = activating_region(map_hw, threshold)
     shown = position < inputs.config.exemplars.shown
     tile = store.put(draw_tile(seen, region.mask if region else None, TILE)) if shown else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,19 @@ from labeler.probes import load_probe
 from labeler.records import UnitId
 from labeler.seams import Encoder, ProbeDataset, Target
 from labeler.storage import fingerprint, write_atomic
-from labeler.targets import chosen_units, load_target
+from labeler.targets import chosen_units, load_target, unit_names
 
 ANNOTATIONS = "annotations"
+_KEYS = frozenset({"fingerprint", "config", "target", "probe", "units", "warnings", "versions"})
 _PACKAGES = ("labeler", "torch", "torchvision", "open_clip_torch", "timm", "faiss-cpu", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that the stages need. `judges` are the image-text judges, in the config's order."""
+    """Everything that the stages need.
+
+    `judges` are the image-text judges, in the config's order; `names` the names of named units.
+    """
 
     config: Config
     target: Target
@@ -33,6 +38,7 @@ class Inputs:
     judges: tuple[Encoder, ...]
     units: tuple[UnitId, ...]
     warnings: tuple[str, ...] = ()
+    names: Mapping[UnitId, str] = field(default_factory=dict)
 
     @property
     def encoders(self) -> dict[str, Encoder]:
@@ -68,34 +74,35 @@ def load_inputs(config: Config, *, trust_code: Path | None = None) -> Inputs:
     if config.activations.precision != "float32":
         warnings.append("Extraction in bfloat16 makes ties: exemplars may be ordered otherwise in float32.")
     units = tuple(
-        UnitId(layer, index)
-        for layer in target.layers
-        for index in chosen_units(target, config.target.units, layer)
+        UnitId.of_side(side, index)
+        for side in target.layers
+        for index in chosen_units(target, config.target.units_by_side, side)
     )
-    return Inputs(config, target, probe, encoder, judges, units, tuple(warnings))
+    named_units = unit_names(config.target)
+    names = {unit: named_units[unit.layer][unit.index] for unit in units if unit.layer in named_units}
+    return Inputs(config, target, probe, encoder, judges, units, tuple(warnings), names)
 
 
 def restrict_units(config: Config, units: tuple[str, ...]) -> Config:
-    """The config with units chosen on the command line, written as ``layer:0-63,80``.
+    """The config with units chosen on the command line, written as ``layer:0-63,80`` or ``layer:3-``.
 
     Raises:
         ConfigError: when a layer is not among the config's layers.
     """
-    chosen: dict[str, str] = {}
+    chosen: dict[bool, dict[str, str]] = {False: {}, True: {}}  # by whether it is the negative side
     for text in units:
         layer, colon, indices = text.rpartition(":")
-        if not colon or layer not in config.target.layers:
-            known = ", ".join(config.target.layers)
+        if not colon or layer not in config.target.every_layer:
+            known = ", ".join(config.target.every_layer)
             raise ConfigError(
                 f"--units takes layer:0-63,80 with a layer of the config ({known}), not {text!r}."
             )
-        chosen[layer] = f"{chosen[layer]},{indices}" if layer in chosen else indices
-    if not chosen:
+        for part in indices.split(","):
+            side = chosen[part.strip().endswith("-")]
+            side[layer] = ",".join(filter(None, (side.get(layer), part.strip().removesuffix("-"))))
+    if not units:
         return config
-    target = config.target.model_copy(
-        update={"layers": tuple(layer for layer in config.target.layers if layer in chosen), "units": chosen}
-    )
-    return config.model_copy(update={"target": target})
+    return config.model_copy(update={"target": config.target.restricted(chosen[False], chosen[True])})
 
 
 def claim_run(out: Path, inputs: Inputs) -> None:
@@ -104,19 +111,32 @@ def claim_run(out: Path, inputs: Inputs) -> None:
     Raises:
         RunError: when the directory was made by another config or from other inputs.
     """
+    claim_directory(out, describe_run(inputs))
+
+
+def claim_directory(out: Path, description: dict[str, Any]) -> None:
+    """Write `description` as run.json, or check that the directory belongs to the run that it describes.
+
+    Raises:
+        RunError: when the directory belongs to another run, or is something else.
+    """
     path = out / "run.json"
-    config = inputs.config.model_dump(mode="json", exclude={"executor"})
-    key = fingerprint(config, inputs.key)
     if path.exists():
-        if read_run(out).get("fingerprint") != key:
+        if read_run(out).get("fingerprint") != description["fingerprint"]:
             raise RunError(
                 f"{out} belongs to another config or other inputs; give another --out or delete it."
             )
         return
     if out.exists() and any(item.name != ".lock" for item in out.iterdir()):
         raise RunError(f"{out} is not empty and is not a run directory; give another --out.")
-    data = {
-        "fingerprint": key,
+    write_atomic(path, json.dumps(description, indent=1, sort_keys=True).encode())
+
+
+def describe_run(inputs: Inputs) -> dict[str, Any]:
+    """What run.json says: the config, what it named when the run began, and the versions of the packages."""
+    config = inputs.config.model_dump(mode="json", exclude={"executor"})
+    return {
+        "fingerprint": fingerprint(config, inputs.key),
         "config": inputs.config.model_dump(mode="json"),
         "target": {"name": inputs.target.name, "fingerprint": inputs.target.fingerprint},
         "probe": {
@@ -129,7 +149,6 @@ def claim_run(out: Path, inputs: Inputs) -> None:
         "warnings": list(inputs.warnings),
         "versions": {"python": platform.python_version(), **_versions()},
     }
-    write_atomic(path, json.dumps(data, indent=1, sort_keys=True).encode())
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -147,7 +166,7 @@ def read_run(out: Path) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except ValueError:
         raise RunError(f"{path} is torn; delete {out} and run again.") from None
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or not _KEYS <= data.keys():
         raise RunError(f"{path} is not a run description; delete {out} and run again.")
     return data
 

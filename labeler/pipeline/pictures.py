@@ -47,7 +47,7 @@ def pictures_stage(
 
     def build(directory: Path) -> None:
         requests = [
-            Request(layer=unit.layer, unit=unit.index, seed=inputs.config.seed + number)
+            Request(unit.layer, unit.index, seed=inputs.config.seed + number, negative=unit.negative)
             for unit in live
             for number in range(settings.images if settings.enabled else 0)
         ]
@@ -71,7 +71,7 @@ def _save(directory: Path, store: ImageStore, made: Sequence[Picture], inputs: I
             tile=tile,
             why=picture.why,
         )
-        unit = UnitId(picture.request.layer, picture.request.unit)
+        unit = UnitId(picture.request.layer, picture.request.unit, picture.request.negative)
         rows.append({"unit": str(unit), "picture": record.model_dump(mode="json")})
     (directory / "pictures.json").write_text(json.dumps(rows))
     for number, encoder in enumerate(inputs.encoders.values()):

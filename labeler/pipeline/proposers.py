@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.catalogue import CatalogueStore
+from labeler.config import Config
 from labeler.errors import ConfigError
 from labeler.pipeline.bench import Bench
 from labeler.pipeline.evidence import embeddings_of
@@ -20,6 +21,19 @@ from labeler.storage import hash_order
 
 REFERENCE_UNITS = 128
 """Units per layer in SoftWPMI's fixed reference set; hash-chosen, so that no label depends on `--units`."""
+
+
+def checked_endpoint(config: Config) -> Config:
+    """The config with the endpoint's address as it may be stored; a missing key is found before the work.
+
+    Raises:
+        EndpointError: when the endpoint needs a key and there is none, or its address cannot be used.
+    """
+    settings = config.propose
+    if "vlm" not in settings.kind:
+        return config
+    address = VlmProposer(settings).base_url
+    return config.model_copy(update={"propose": settings.model_copy(update={"base_url": address})})
 
 
 def make_proposers(bench: Bench, store: CatalogueStore) -> list[Proposer]:
@@ -70,6 +84,8 @@ def _reference(bench: Bench) -> NDArray[np.int64]:
     count = bench.inputs.config.exemplars.considered
     rows = []
     for layer in bench.inputs.target.layers:
+        if UnitId.of_side(layer, 0).negative:
+            continue  # so that no label depends on whether negative sides are asked for
         units = bench.live_units(layer).tolist()
         order = hash_order(units, bench.inputs.config.seed, f"reference units of {layer}")
         for position in order[:REFERENCE_UNITS]:

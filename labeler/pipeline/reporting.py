@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from labeler.api import Catalogue
+from labeler.config import TargetConfig
+from labeler.errors import RunError
 from labeler.pipeline.inputs import read_run
 from labeler.report import RunInfo, build_report
 
@@ -15,9 +17,10 @@ def write_report(run: Path, out: Path) -> Path:
     """Build the static site of a run below `out`; the path of its first page.
 
     Raises:
-        RunError: when `run` is not a run directory or has no catalogue.
+        RunError: when `run` is not a run directory or has no catalogue, or `out` holds something else.
     """
     data = read_run(run)
+    _check_free(run, out)
     with Catalogue.open(run) as catalogue:
         control = json.loads(catalogue.note("gate") or "{}")
         info = RunInfo(
@@ -29,11 +32,20 @@ def write_report(run: Path, out: Path) -> Path:
         return build_report(catalogue, info, run / "images", out)
 
 
+def _check_free(run: Path, out: Path) -> None:
+    """Pages of an earlier report are deleted, so `out` must be empty or such a report, nothing else."""
+    if out.resolve() == (run / "report").resolve() or not out.exists():
+        return
+    report = out.is_dir() and (out / "style.css").is_file() and (out / "index.html").is_file()
+    if not report and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} holds something that is not a report; give another --out.")
+
+
 def _facts(data: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     config = data["config"]
     return (
         ("target", f"{data['target']['name']}, weights {config['target']['weights'] or 'as published'}"),
-        ("layers", ", ".join(config["target"]["layers"])),
+        ("layers", ", ".join(TargetConfig.model_validate(config["target"]).every_layer)),
         ("probe", f"{data['probe']['name']}, {data['probe']['images']} images"),
         ("proposer", ", ".join(config["propose"]["kind"])),
         ("encoder", config["encoder"]["model"]),

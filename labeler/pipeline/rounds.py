@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from labeler.catalogue import CatalogueStore
 from labeler.checks import Judged, LayerData, check_labels, judge_label
+from labeler.errors import PausedError
 from labeler.executors import LocalExecutor
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.regions import draw_tile, view
-from labeler.exemplars.sheets import encode_sheet
 from labeler.pipeline.bench import Bench, by_layer
-from labeler.pipeline.evidence import TILE
+from labeler.pipeline.evidence import TILE, UnitEvidence
 from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.sheet import unit_sheet
 from labeler.records import Exemplar, Label, RoundRecord, UnitId
@@ -25,7 +25,7 @@ from labeler.seams import Call, Evidence, FacetEvidence, Progress, Proposal, Pro
 CHUNK = 64
 """Units proposed for together: a kill repeats at most their checks (their model answers are cached)."""
 FAILING = 3
-"""Misses and false alarms shown of the last label, each."""
+"""Misses and false alarms shown of the best label so far, each."""
 FIRES = 0.9
 """Quantile of the unit's activation on `feedback` above which it counts as firing there."""
 MIN_FEEDBACK = 30
@@ -43,10 +43,22 @@ class Rounds:
     proposers: Sequence[Proposer]
     _tiles: dict[int, str] = field(default_factory=dict)
     _data: dict[str, LayerData] = field(default_factory=dict)
+    _heard: bool = False  # whether any proposer has ever answered
 
     def complete(self, live: Sequence[UnitId], progress: Progress) -> dict[UnitId, list[RoundRecord]]:
-        """Bring every unit to the end of its rounds; what an earlier run acknowledged is not repeated."""
+        """Bring every unit to the end of its rounds; what an earlier run acknowledged is not repeated.
+
+        Only a unit for which an earlier run got no label but a failure is asked for again.
+
+        Raises:
+            EndpointError: when no unit can succeed: wrong key, model or address.
+            PausedError: when the endpoint keeps failing, or not one unit got an answer.
+        """
         records = {unit: self.store.rounds(unit) for unit in live}
+        failed = [unit for unit, found in records.items() if _failed(found)]
+        self.store.forget_rounds(failed)
+        records.update({unit: [] for unit in failed})
+        self._heard = any(records.values())
         rounds = self.bench.inputs.config.refine.rounds
         for number in range(1, rounds + 1):
             for layer, units in by_layer(live).items():
@@ -77,6 +89,7 @@ class Rounds:
         threads = max(1, self.bench.inputs.config.executor.workers) if self._needs_sheet else 1
         asked = LocalExecutor(threads).map(lambda unit: self._ask(unit, records[unit], number), units)
         answers = list(asked)
+        self._pause_unless_heard(answers)
         fresh = [
             _fresh(answer.proposals, records[unit], number)
             for unit, answer in zip(units, answers, strict=True)
@@ -89,6 +102,12 @@ class Rounds:
             record = self._record(unit, number, labels, answer, records[unit], data)
             self.store.put_round(unit, record, answer.calls)
             yield unit, record
+
+    def _pause_unless_heard(self, answers: Sequence[_Answer]) -> None:
+        """An endpoint that answers no unit at all is the cause itself; the units are not to blame."""
+        self._heard = self._heard or not all(answer.unanswered for answer in answers)
+        if answers and not self._heard:
+            raise PausedError(f"Paused: no unit got an answer ({answers[0].failure}); run again to resume.")
 
     @property
     def _needs_sheet(self) -> bool:
@@ -112,25 +131,23 @@ class Rounds:
 
     def _ask(self, unit: UnitId, records: Sequence[RoundRecord], number: int) -> _Answer:
         found = self.bench.evidence.units[unit]
-        tile, sheet, key = None, b"", ""
+        evidence = Evidence(unit, number, _facets(found), history=tuple(_tried(records)))
+        seen, sheet = evidence, None
         if self._needs_sheet:
-            drawn = unit_sheet(
-                self.run / "images", found, self.pictures.visualisations.get(unit, ()), records
+            made, images = self.pictures.visualisations.get(unit, ()), self.run / "images"
+            drawn = unit_sheet(images, found, made, records)
+            sheet = ImageStore(images).put(drawn.image)
+            shown = {item.facet for item in found.exemplars if item.tile}
+            seen = replace(
+                evidence,
+                facets=tuple(facet for facet in evidence.facets if facet.index in shown),
+                sheet=(images / sheet).read_bytes(),  # what is kept is what was sent
+                sheet_key=drawn.key,
             )
-            sheet, key = encode_sheet(drawn.image), drawn.key
-            tile = ImageStore(self.run / "images").put(drawn.image)
-        facets = tuple(
-            FacetEvidence(
-                facet.index,
-                tuple(item.image for item in found.exemplars if item.facet == facet.index),
-                tuple(item.activation for item in found.exemplars if item.facet == facet.index),
-                found.embeddings_kd[[item.facet == facet.index for item in found.exemplars]],
-            )
-            for facet in found.facets
-        )
-        evidence = Evidence(unit, number, facets, sheet, key, tuple(_tried(records)))
-        answers = [proposer.propose(evidence) for proposer in self.proposers]
-        return _Answer.join(answers, tile)
+        answers = [
+            proposer.propose(seen if proposer.needs_sheet else evidence) for proposer in self.proposers
+        ]
+        return _Answer.join(answers, sheet)
 
     def _record(
         self,
@@ -142,12 +159,11 @@ class Rounds:
         data: LayerData,
     ) -> RoundRecord:
         draft = RoundRecord(round=number, labels=labels, sheet=answer.sheet, failure=answer.failure)
-        best = max(
-            best_per_facet([*earlier, draft]).values(), key=lambda label: label.score or 0.0, default=None
-        )
+        best = _best([*earlier, draft])
         misses, alarms = self._failing(unit, best, data) if best is not None else ((), ())
         step = self._step(unit, [*earlier, draft])
-        outcome = f"{'Stopped' if step.stop else 'Went on'}: {step.reason}."
+        known = f"Best so far: {best.text}. " if best is not None else ""
+        outcome = f"{known}{'Stopped' if step.stop else 'Went on'}: {step.reason}."
         return draft.model_copy(update={"misses": misses, "false_alarms": alarms, "outcome": outcome})
 
     def _failing(
@@ -193,20 +209,48 @@ class Rounds:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the chain of proposers said about one unit."""
+    """What the chain of proposers said about one unit. `unanswered`: nobody proposed, and a call failed."""
 
     proposals: tuple[Proposal, ...]
     failure: str
     calls: tuple[Call, ...]
     sheet: str | None
+    unanswered: bool
 
     @classmethod
     def join(cls, answers: Sequence[Proposed], sheet: str | None) -> _Answer:
-        """All proposals; a failure only when nobody proposed anything."""
+        """All proposals, and every cause why a proposer gave none."""
         proposals = tuple(proposal for answer in answers for proposal in answer.proposals)
-        causes = [answer.failure for answer in answers if answer.failure]
+        causes = [answer.failure.rstrip(".") for answer in answers if answer.failure]
         calls = tuple(call for answer in answers for call in answer.calls)
-        return cls(proposals, "" if proposals else "; ".join(causes), calls, sheet)
+        unanswered = not proposals and bool(calls) and calls[-1].outcome == "error"
+        return cls(proposals, "; ".join(causes), calls, sheet, unanswered)
+
+
+def _facets(found: UnitEvidence) -> tuple[FacetEvidence, ...]:
+    facets = []
+    for facet in found.facets:
+        inside = [item.facet == facet.index for item in found.exemplars]
+        items = [item for item in found.exemplars if item.facet == facet.index]
+        facets.append(
+            FacetEvidence(
+                facet.index,
+                tuple(item.image for item in items),
+                tuple(item.activation for item in items),
+                found.embeddings_kd[inside],
+            )
+        )
+    return tuple(facets)
+
+
+def _failed(records: Sequence[RoundRecord]) -> bool:
+    """Whether a unit has no label because a proposer failed: a verdict that another run may mend."""
+    return any(record.failure for record in records) and not any(record.labels for record in records)
+
+
+def _best(records: Sequence[RoundRecord]) -> Label | None:
+    """The label whose failures are shown: the best of all facets."""
+    return max(best_per_facet(records).values(), key=lambda label: label.score or 0.0, default=None)
 
 
 def _fresh(proposals: Sequence[Proposal], records: Sequence[RoundRecord], number: int) -> list[Label]:
@@ -227,10 +271,14 @@ def _fresh(proposals: Sequence[Proposal], records: Sequence[RoundRecord], number
 
 
 def _tried(records: Sequence[RoundRecord]) -> Iterator[Tried]:
+    best = _best(records)
+    shown = bool(records and (records[-1].misses or records[-1].false_alarms))
     for record in records:
         for label in record.labels:
             check = label.checks["prediction"]
-            said = f"correlation {check.value:.2f}" if check.value is not None else check.why
-            yield Tried(
-                label.text, label.facet, label.score or 0.0, f"score {label.score or 0.0:.2f}, {said}"
-            )
+            said = f"Could not be tested: {check.why}."
+            if check.value is not None:
+                said = f"Its correlation with the activation is {check.value:.2f} on {check.n} other images."
+            if shown and label is best:
+                said += " The best so far: sections D and E show where it fails."
+            yield Tried(label.text, label.facet, label.score or 0.0, said)

@@ -25,7 +25,7 @@ from labeler.records import Exemplar, RoundRecord, Visualisation
 def unit_sheet(
     images: Path, evidence: UnitEvidence, pictures: Sequence[Visualisation], rounds: Sequence[RoundRecord]
 ) -> Sheet:
-    """One numbered sheet: photographs by facet, synthetic pictures, look-alikes, the last label's failures.
+    """One numbered sheet: photographs by facet, synthetic pictures, look-alikes, the best label's failures.
 
     Nothing on it names a label, a path or a class: the proposer sees pictures and activations only.
     """
@@ -33,7 +33,7 @@ def unit_sheet(
         _section(images, TOP, [item for item in evidence.exemplars if item.facet == facet.index], facet.index)
         for facet in evidence.facets
     ]
-    made = [SheetTile(_open(images, item.tile), "synthetic") for item in pictures if item.tile]
+    made = [SheetTile(_open(images, item.tile), _note(item.activation)) for item in pictures if item.tile]
     sections.append(SheetSection(SYNTHETIC, made))
     sections.append(_section(images, LOOK_ALIKE, evidence.near_misses))
     if rounds:
@@ -46,11 +46,15 @@ def _section(
     images: Path, title: str, exemplars: Sequence[Exemplar], facet: int | None = None
 ) -> SheetSection:
     tiles = [
-        SheetTile(_open(images, item.tile), f"activation {item.activation:.3g}")
+        SheetTile(_open(images, item.tile), _note(item.activation))
         for item in exemplars
         if item.tile
     ]
     return SheetSection(title, tiles, facet)
+
+
+def _note(activation: float | None) -> str:
+    return "" if activation is None else f"activation {activation:.3g}"
 
 
 def _open(images: Path, name: str | None) -> Image.Image:

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from labeler.catalogue import CatalogueStore
+from labeler.errors import RunError
 from labeler.pipeline.inputs import read_run
 from labeler.storage import MANIFEST
 
 STAGES = ("activations", "exemplars", "visualisations")
+_GO_ON = "the same labeler run command goes on"
 
 
 def run_status(run: Path) -> dict[str, Any]:
-    """Stages, units with a verdict, verdicts and model calls of a run directory.
+    """Stages, images, units with a verdict, verdicts and model calls of a run directory.
 
     Raises:
         RunError: when it is not a run directory, or its catalogue cannot be read.
     """
     data = read_run(run)
-    found: dict[str, Any] = {"run": str(run), "units": data["units"]}
+    found: dict[str, Any] = {"run": str(run), "units": data["units"], "images": data["probe"]["images"]}
     for name in STAGES:
         finished = any((run / "stages").glob(f"{name}-????????????/{MANIFEST}"))
         begun = any((run / "stages").glob(f"{name}-*.incomplete"))
         found[name] = "done" if finished else "interrupted" if begun else "not begun"
+    found["unreadable"] = len(_unreadable(run))
+    found["report"] = "done" if (run / "report" / "index.html").is_file() else "not begun"
     path = run / "catalogue.db"
     if not path.exists():
-        return {**found, "with_verdict": 0}
+        return {**found, "with_verdict": 0, "next": _GO_ON}
     store = CatalogueStore(path, read_only=True)
     verdicts: dict[str, int] = {}
     for (_, verdict), count in store.counts().items():
         verdicts[verdict] = verdicts.get(verdict, 0) + count
     found |= {"with_verdict": sum(verdicts.values()), "verdicts": verdicts, **store.call_totals()}
     store.close()
-    done = found["with_verdict"] == data["units"]
-    found["next"] = "nothing: every unit has a verdict" if done else "the same labeler run command goes on"
+    done = found["with_verdict"] == data["units"] and found["report"] == "done"
+    found["next"] = "nothing: every unit has a verdict" if done else _GO_ON
     return found
+
+
+def _unreadable(run: Path) -> list[str]:
+    """Paths of the probe's images that could not be decoded; none before the pass is done."""
+    for manifest in (run / "stages").glob(f"activations-????????????/{MANIFEST}"):
+        try:
+            paths = json.loads((manifest.parent / "images.json").read_text())
+            not_ok = json.loads((manifest.parent / "activations.json").read_text())["not_ok"]
+            return [paths[int(number)] for number in not_ok]
+        except (OSError, ValueError, LookupError):
+            raise RunError(f"{manifest.parent} is broken; delete it and run again.") from None
+    return []

@@ -70,7 +70,7 @@ def put_verdicts(
     )
     verdicts = []
     for unit in bench.inputs.units:
-        record = _decide(bench, pictures, unit, layers.get(unit.layer), rounds.get(unit, ()), cut)
+        record = _decide(bench, pictures, unit, layers.get(unit.side), rounds.get(unit, ()), cut)
         verdicts.append(record)
         store.put_unit(record)
     _put_label_embeddings(bench, verdicts, store)
@@ -93,7 +93,7 @@ def dissect(bench: Bench, progress: Progress) -> dict[str, Dissection]:
             live,
             bench.activations.layers[layer].threshold[live],
             categories,
-            [unit.index for unit in inputs.units if unit.layer == layer],
+            [unit.index for unit in inputs.units if unit.side == layer],
             settings.min_concept_images,
         )
         for layer, live in units.items()
@@ -223,7 +223,8 @@ def _decide(
     found = bench.evidence.units[unit]
     made = pictures.visualisations.get(unit, ())
     base: dict[str, Any] = {
-        "unit": str(unit), "layer": unit.layer, "index": unit.index, "facets": found.facets,
+        "unit": str(unit), "layer": unit.layer, "index": unit.index, "name": bench.inputs.names.get(unit, ""),
+        "facets": found.facets,
         "exemplars": found.exemplars, "near_misses": found.near_misses, "visualisations": made,
         "rounds": tuple(records), "activation": bench.summary(unit),
     }  # fmt: skip
@@ -290,8 +291,8 @@ def _control(
     by_name = {}
     for name, layer in layers.items():
         passed = sum(item.cut_score >= cut.threshold for item in layer.decoys)
-        accepted = sum(r.layer == name and r.verdict in ("accepted", "polysemantic") for r in records)
-        units = sum(r.layer == name for r in records)
+        accepted = sum(r.id.side == name and r.verdict in ("accepted", "polysemantic") for r in records)
+        units = sum(r.id.side == name for r in records)
         by_name[name] = {
             "units": units,
             "accepted": accepted,

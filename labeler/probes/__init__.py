@@ -14,7 +14,7 @@ from labeler.seams import ProbeDataset
 
 __all__ = ["PartialAnnotation", "annotation_on_grid", "concept_areas", "load_probe"]
 
-_SOURCES = ("builtin:scenes", "folder:", "coco_panoptic:", "masks:")
+_SOURCES = ("builtin:scenes", "folder:", "coco_panoptic:", "masks:", "broden:", "webdataset:")
 
 
 def load_probe(config: ProbeConfig, *, seed: int) -> ProbeDataset:
@@ -55,6 +55,14 @@ def _load(source: str, config: ProbeConfig, seed: int, names: Counter[str]) -> P
         from labeler.probes.index_masks import IndexMaskProbe
 
         probe = IndexMaskProbe(path, _name(path, names))
+    elif kind == "broden":
+        from labeler.probes.broden import BrodenProbe
+
+        probe = BrodenProbe(path, _name(path, names))
+    elif kind == "webdataset":
+        from labeler.probes.webdataset import WebDatasetProbe
+
+        probe = WebDatasetProbe(path, _name(str(Path(path).parent), names))
     else:
         raise UnknownNameError("probe source", source, _SOURCES)
     return with_colours(probe) if config.colours else probe

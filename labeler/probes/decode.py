@@ -42,7 +42,16 @@ def decode_image(path: Path, name: str) -> Image.Image:
         UnreadableImageError: not a regular file, over 64 MB or 67 million pixels, of another format,
             truncated or otherwise broken.
     """
-    image = _decode(path, name, ("JPEG", "PNG", "WEBP"))
+    return decode_image_bytes(_read(path, name), name)
+
+
+def decode_image_bytes(data: bytes, name: str) -> Image.Image:
+    """The RGB image that `decode_image` would make of a file with the bytes `data`.
+
+    Raises:
+        UnreadableImageError: as in `decode_image`.
+    """
+    image = _decode(data, name, ("JPEG", "PNG", "WEBP"))
     try:
         return _upright_rgb(image)
     except Exception as error:  # a palette or a transparency that contradicts the header shows only here
@@ -56,13 +65,12 @@ def decode_mask(path: Path, name: str) -> Image.Image:
         ProbeError: when it cannot be decoded. (An annotation that is broken is not an unreadable image.)
     """
     try:
-        return _decode(path, name, ("PNG",))
+        return _decode(_read(path, name), name, ("PNG",))
     except UnreadableImageError as error:
         raise ProbeError(f"The annotation {error}") from error
 
 
-def _decode(path: Path, name: str, accepted: tuple[str, ...]) -> Image.Image:
-    data = _read(path, name)
+def _decode(data: bytes, name: str, accepted: tuple[str, ...]) -> Image.Image:
     image_format = _format(data)
     if image_format not in accepted:
         raise UnreadableImageError(

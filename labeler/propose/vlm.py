@@ -39,12 +39,13 @@ class VlmProposer:
 
     def __init__(self, settings: ProposeConfig, cache: ResponseCache | None = None) -> None:
         self._client = ChatClient(settings, cache)
+        self.base_url = self._client.base_url
         self._settings = settings
         self._lock = threading.Lock()
         self._last_cause: str | None = None
         self._failures = 0
         self.fingerprint = fingerprint(
-            "vlm", 1, self._client.base_url, settings.model, settings.temperature, settings.max_tokens,
+            "vlm", 1, self.base_url, settings.model, settings.temperature, settings.max_tokens,
             settings.candidates, templates_sha256(),
         )  # fmt: skip
 
@@ -103,8 +104,9 @@ class VlmProposer:
             self._last_cause = cause
             if self._failures >= PATIENCE:
                 self._failures = 0
+                said = str(failure).rstrip(".")
                 raise PausedError(
-                    f"Paused after {PATIENCE} identical failures in a row ({failure}); run again to resume."
+                    f"Paused after {PATIENCE} identical failures in a row ({said}); run again to resume."
                 )
 
 

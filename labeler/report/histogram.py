@@ -6,7 +6,8 @@ from markupsafe import Markup
 
 from labeler.records import ActivationSummary
 
-_WIDTH, _HEIGHT = 360, 90
+_WIDTH, _BARS = 360, 90
+_TOP, _BOTTOM = 14, 14  # room for the marks' names above the bars and the axis' ends below
 
 
 def histogram_svg(summary: ActivationSummary) -> Markup:
@@ -14,26 +15,42 @@ def histogram_svg(summary: ActivationSummary) -> Markup:
     counts, edges = summary.histogram, summary.histogram_edges
     if not counts or edges[-1] <= edges[0]:
         return Markup("")
-    span, tallest = edges[-1] - edges[0], max(counts) ** 0.5 or 1.0
-    step = _WIDTH / len(counts)
-    bars = []
-    for position, count in enumerate(counts):
-        height = _HEIGHT * count**0.5 / tallest
-        bars.append(
-            f'<rect class="bar" x="{position * step:.1f}" y="{_HEIGHT - height:.1f}" width="{step - 1:.1f}"'
-            f' height="{height:.1f}"><title>{count} images from {edges[position]:.3g}</title></rect>'
-        )
-    marks = []
-    for name, value in (("T", summary.threshold), ("p99", summary.quantiles.get("p99"))):
-        if value is not None and edges[0] <= value <= edges[-1]:
-            x = (value - edges[0]) / span * _WIDTH
-            marks.append(
-                f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>'
-                f'<text x="{min(x + 3, _WIDTH - 24):.1f}" y="11">{name}</text>'
-            )
+    marks = _marks(summary, edges[0], edges[-1])
     caption = f"Pooled activation from {edges[0]:.3g} to {edges[-1]:.3g}"
+    base = _TOP + _BARS + _BOTTOM
+    axis = (
+        f'<text class="axis" x="2" y="{base - 3}">{edges[0]:.3g}</text>'
+        f'<text class="axis" x="{_WIDTH - 2}" y="{base - 3}" text-anchor="end">{edges[-1]:.3g}</text>'
+    )
     # every part is a number formatted here or a literal, so nothing needs escaping
     return Markup(
-        f'<svg class="histogram" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{caption}">'
-        f"{''.join(bars)}{''.join(marks)}</svg>"
+        f'<svg class="histogram" viewBox="0 0 {_WIDTH} {base}" role="img" aria-label="{caption}">'
+        f"{_bars(counts, edges)}{marks}{axis}</svg>"
     )
+
+
+def _bars(counts: tuple[int, ...], edges: tuple[float, ...]) -> str:
+    tallest, step = max(counts) ** 0.5 or 1.0, _WIDTH / len(counts)
+    bars = []
+    for position, count in enumerate(counts):
+        height = _BARS * count**0.5 / tallest
+        bars.append(
+            f'<rect class="bar" x="{position * step:.1f}" y="{_TOP + _BARS - height:.1f}"'
+            f' width="{step - 1:.1f}" height="{height:.1f}">'
+            f"<title>{count} images from {edges[position]:.3g} to {edges[position + 1]:.3g}</title></rect>"
+        )
+    return "".join(bars)
+
+
+def _marks(summary: ActivationSummary, first: float, last: float) -> str:
+    marks = []
+    for name, value in (("T", summary.threshold), ("p99", summary.quantiles.get("p99"))):
+        if value is not None and first <= value <= last:
+            x = (value - first) / (last - first) * _WIDTH
+            # the two often lie close together, so their names stand on different sides
+            anchor, offset = ("start", 3) if x < 20 or (name == "p99" and x < _WIDTH - 24) else ("end", -3)
+            marks.append(
+                f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{_TOP + _BARS}"/>'
+                f'<text x="{x + offset:.1f}" y="11" text-anchor="{anchor}">{name}</text>'
+            )
+    return "".join(marks)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from labeler.report import words
 from labeler.report.histogram import histogram_svg
 
 PAGE = 60  # units a grid page: well under 1 MB with lazily loaded pictures
+Kept = Callable[[str | None], bool]
 _CSP = "default-src 'none'; img-src 'self' file: data:; style-src 'self' file:"
 
 
@@ -47,26 +49,29 @@ class _Row:
 def build_report(records: Iterable[UnitRecord], info: RunInfo, images: Path, out: Path) -> Path:
     """Write the site below `out` and return its first page.
 
+    A picture that a record names and `images` lacks is left out, and the page says so.
+
     Args:
         records: unit records in the order in which they are to appear.
         info: what to say about the run.
         images: the run's ``images/`` directory; the pictures that are shown are linked or copied from it.
         out: the site's directory; pages of an earlier report there are replaced.
     """
-    environment = _environment()
+    kept = functools.partial(_kept, images)
+    environment = _environment(kept)
     for part in ("units", "layers"):
         shutil.rmtree(out / part, ignore_errors=True)
     (out / "images").mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[_Row]] = {}
     page = environment.get_template("unit.html.j2")
     for record in records:
-        row = _row(record)
+        row = _row(record, kept)
+        for name in filter(kept, _pictures(record)):
+            _bring(images / str(name), out / "images" / str(name))
         _write(
             out / row.href,
             page.render(record=record, info=info, root="../../", csp=_CSP, **_unit_parts(record)),
         )
-        for name in _pictures(record):
-            _bring(images / name, out / "images" / name)
         rows.setdefault(record.layer, []).append(row)
     grids = [grid for layer, of_layer in rows.items() for grid in _grids(layer, of_layer)]
     for grid in grids:
@@ -75,6 +80,7 @@ def build_report(records: Iterable[UnitRecord], info: RunInfo, images: Path, out
     index = environment.get_template("index.html.j2").render(
         info=info, root="", csp=_CSP, table=_table(rows), grids=grids, meanings=words.VERDICT_MEANING,
         sample={layer: of_layer[:12] for layer, of_layer in rows.items()},
+        totals={layer: len(of_layer) for layer, of_layer in rows.items()},
     )  # fmt: skip
     _write(out / "index.html", index)
     shutil.copyfile(Path(__file__).parent / "templates" / "style.css", out / "style.css")
@@ -89,7 +95,7 @@ def slug(layer: str) -> str:
     return f"{safe.strip('.')}-{hashlib.sha256(layer.encode()).hexdigest()[:8]}"
 
 
-def _environment() -> Environment:
+def _environment(kept: Kept) -> Environment:
     environment = Environment(
         loader=PackageLoader("labeler.report"),
         autoescape=True,
@@ -98,12 +104,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(number=words.number, check=words.check_sentence)
+    environment.tests["kept"] = kept
     return environment
 
 
-def _row(record: UnitRecord) -> _Row:
-    shown = [exemplar for exemplar in record.exemplars if exemplar.tile]
-    pictures = [picture for picture in record.visualisations if picture.tile]
+def _row(record: UnitRecord, kept: Kept) -> _Row:
+    shown = [exemplar for exemplar in record.exemplars if kept(exemplar.tile)]
+    pictures = [picture for picture in record.visualisations if kept(picture.tile)]
     side = "-negative" if record.id.negative else ""
     return _Row(
         unit=record.unit,
@@ -130,12 +137,12 @@ def _unit_parts(record: UnitRecord) -> dict[str, Any]:
     }
 
 
-def _pictures(record: UnitRecord) -> set[str]:
+def _pictures(record: UnitRecord) -> set[str | None]:
     exemplars = [*record.exemplars, *record.near_misses]
     for item in record.rounds:
         exemplars += [*item.misses, *item.false_alarms]
-    names = {item.tile for item in exemplars} | {item.tile for item in record.visualisations}
-    return {name for name in (*names, *(item.sheet for item in record.rounds)) if name}
+    shown = [*exemplars, *record.visualisations]
+    return {item.tile for item in shown} | {item.sheet for item in record.rounds}
 
 
 def _grids(layer: str, rows: Sequence[_Row]) -> Iterator[dict[str, Any]]:
@@ -159,8 +166,13 @@ def _table(rows: dict[str, list[_Row]]) -> list[tuple[str, int, list[tuple[str, 
     return table
 
 
+def _kept(images: Path, name: str | None) -> bool:
+    """Whether a record's picture is there; a name that is a path would lead out of the directory."""
+    return name is not None and Path(name).name == name and (images / name).is_file()
+
+
 def _bring(source: Path, destination: Path) -> None:
-    if destination.exists() or not source.is_file():
+    if destination.exists():
         return
     try:
         os.link(source, destination)

@@ -38,7 +38,8 @@ def run_text(records: Iterable[UnitRecord]) -> str:
 
 def unit_text(record: UnitRecord) -> str:
     """Everything about one unit that fits in words."""
-    lines = [f"{record.unit}: {record.verdict}", record.reason]
+    name = f" ({record.name})" if record.name else ""
+    lines = [f"{record.unit}{name}: {record.verdict}", record.reason]
     lines.append(f"picture: {record.trust.verdict.replace('_', ' ')}. {record.trust.reason}")
     if record.coverage is not None:
         lines.append(f"coverage: {100 * record.coverage:.0f} % of the activation mass on held-out images")
@@ -56,7 +57,7 @@ def unit_text(record: UnitRecord) -> str:
 def _heading(title: str, label: Label) -> str:
     matched = f"; judged as {label.match}" if label.match else ""
     return (
-        f"{title}: {label.text} ({label.kind}, facet {label.facet + 1}, round {label.round},"
+        f"{title}: {label.text} ({label.kind}, facet {label.facet}, round {label.round},"
         f" score {number(label.score)}, checked on {label.split}{matched})"
     )
 

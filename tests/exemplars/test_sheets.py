@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from labeler.exemplars.images import encode_webp
 from labeler.exemplars.sheets import (
     FALSE_ALARM,
     LOOK_ALIKE,
@@ -12,7 +13,6 @@ from labeler.exemplars.sheets import (
     SheetSection,
     SheetTile,
     contact_sheet,
-    encode_sheet,
 )
 
 
@@ -76,8 +76,8 @@ def test_titles_of_ones_own_empty_sheets_and_endless_ones_are_refused():
 
 def test_encoding_is_deterministic_webp():
     sheet = contact_sheet([SheetSection(TOP, tiles(3))])
-    data = encode_sheet(sheet.image)
-    assert data == encode_sheet(sheet.image.copy())
+    data = encode_webp(sheet.image)
+    assert data == encode_webp(sheet.image.copy())
     decoded = Image.open(io.BytesIO(data))
     assert (decoded.format, decoded.size) == ("WEBP", sheet.image.size)
     assert np.abs(np.asarray(decoded.convert("RGB")).astype(int) - np.asarray(sheet.image)).mean() < 4

@@ -1,0 +1,1 @@
+"""Suites that measure the labeller itself: ``labeler eval SUITE``."""
