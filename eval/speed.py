@@ -1,7 +1,7 @@
 """How fast each part is: against a plain loop that does the same work, both measured in one run, in turns.
 
-Extraction is a share of the bare forward pass (1 is as fast); all other figures say how often our side fits into
-the reference. Intervals are the least and the greatest ratio of single turns.
+Extraction is a share of the bare forward pass (1 is as fast); all other figures say how often our side fits
+into the reference. Intervals are the least and the greatest ratio of single turns.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def dissection(plan: Plan) -> list[Row]:
 def _dissection_data(
     plan: Plan,
 ) -> tuple[dict[str, Tensor], Tensor, list[frozenset[str]], dict[str, Tensor], list[str]]:
-    """Maps by layer, masks, the annotated categories of each image, thresholds, and the concepts' categories."""
+    """Maps by layer, masks, each image's annotated categories, thresholds, and the concepts' categories."""
     target = _target(plan, EFFICIENTNET, DISSECTED)
     source = "builtin:scenes" if plan.coco is None else f"coco_panoptic:{plan.coco}"
     count = plan.sizes.dissected
@@ -270,12 +270,10 @@ def invert(plan: Plan) -> list[Row]:
     rng = np.random.default_rng(0)
     activations_nu = rng.standard_normal((images, units), dtype=np.float32).round(2)  # with ties
     presence_nc = (rng.random((images, concepts)) < 0.2).astype(np.float32)
-    ours_nu, ours_nc = (
-        torch.from_numpy(array).to(plan.watch.device) for array in (activations_nu, presence_nc)
-    )
-    apart = np.abs(
-        auroc(ours_nu, ours_nc).cpu().numpy() - references.auroc_loop(activations_nu, presence_nc)
-    ).max()
+    device = plan.watch.device
+    ours_nu, ours_nc = torch.from_numpy(activations_nu).to(device), torch.from_numpy(presence_nc).to(device)
+    expected_uc = references.auroc_loop(activations_nu, presence_nc)
+    apart = np.abs(auroc(ours_nu, ours_nc).cpu().numpy() - expected_uc).max()
     times = plan.watch.interleave(
         {
             "ours": lambda: auroc(ours_nu, ours_nc),
@@ -291,25 +289,28 @@ def invert(plan: Plan) -> list[Row]:
 def visualisation(plan: Plan) -> list[Row]:
     """Pictures of units in a batch with a truncated pass, against one unit at a time with a full pass."""
     target, network = _target(plan, EFFICIENTNET, DRAWN), _network(plan, EFFICIENTNET)
-    view, steps, count = 128, plan.sizes.steps, plan.sizes.pictures
-    settings = VisualiseConfig(size=view, steps=steps, batch_size=count)
-    rows = []
-    for layer in DRAWN:
-        units = list(range(count))
-        times = plan.watch.interleave(
-            {
-                "ours": lambda: visualise(target, [Request(layer, unit, 0) for unit in units], settings),
-                "one": lambda: references.visualise_one_by_one(
-                    network, target.normalise, layer, units, size=target.input_size, view=(view, view),
-                    steps=steps, rate=settings.learning_rate,
-                ),
-            },
-            warm=False,
-        )  # fmt: skip
-        work = f"{count} units of {layer}, {steps} steps, view {view} of {target.input_size[0]} px; one at a time"
-        rows.append(_row(f"visualise_{layer}", times, "one", work))
+    rows = [_visualisation(plan, target, network, layer) for layer in DRAWN]
     mean = float(np.mean([row.ratio for row in rows]))
     return [*rows, Row("visualise", mean, None, None, None, "mean of the four layers")]
+
+
+def _visualisation(plan: Plan, target: Target, network: torch.nn.Module, layer: str) -> Row:
+    view, steps, count = 128, plan.sizes.steps, plan.sizes.pictures
+    # Fewer than 64 steps: our side then cannot stop early on a plateau.
+    settings = VisualiseConfig(size=view, steps=steps, batch_size=count)
+
+    def ours() -> None:
+        visualise(target, [Request(layer, unit, 0) for unit in range(count)], settings)
+
+    def one_by_one() -> None:
+        references.visualise_one_by_one(
+            network, target.normalise, layer, range(count), size=target.input_size, view=(view, view),
+            steps=steps, rate=settings.learning_rate,
+        )  # fmt: skip
+
+    times = plan.watch.interleave({"ours": ours, "one": one_by_one}, warm=False)
+    work = f"{count} units, {steps} steps, view {view} of {target.input_size[0]} px; one at a time, full pass"
+    return _row(f"visualise_{layer}", times, "one", work)
 
 
 COMPARISONS: dict[str, Callable[[Plan], list[Row]]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labeler.api import Catalogue, SearchHit, TopImage, run
+    from labeler.api import Catalogue, FoundImage, SearchHit, TopImage, run
     from labeler.config import Config
     from labeler.config_file import load_config
     from labeler.errors import LabelerError
@@ -18,6 +18,7 @@ __all__ = [
     "Catalogue",
     "CheckResult",
     "Config",
+    "FoundImage",
     "Label",
     "LabelerError",
     "SearchHit",
@@ -31,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "Catalogue": "labeler.api",
+    "FoundImage": "labeler.api",
     "SearchHit": "labeler.api",
     "TopImage": "labeler.api",
     "run": "labeler.api",

@@ -45,7 +45,8 @@ def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config.")],
     out: Out = None,
     units: Annotated[
-        list[str] | None, typer.Option("--units", metavar="LAYER:0-63,80", help="Only these units.")
+        list[str] | None,
+        typer.Option("--units", metavar="LAYER:0-63,80", help="Only these units; 3- is a negative side."),
     ] = None,
     overrides: Overrides = None,
     trust_code: Annotated[

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 
 class Target(Protocol):
-    """The network under study. All its tensors live on `device`; parameters need no gradient."""
+    """The network under study. All its tensors live on `device`; parameters need no gradient.
+
+    SAE latents, directions and negative sides (``LAYER-``, see `UnitId.side`) are layers like any others.
+    """
 
     name: str
-    fingerprint: str  # sha256 over architecture, weights and layers
+    fingerprint: str  # sha256 over architecture, weights, layers and what is derived from them
     layers: tuple[str, ...]  # in the order in which the forward pass reaches them
     input_size: tuple[int, int]  # (h, w) in pixels that `prepare` returns
     device: torch.device

@@ -15,6 +15,7 @@ from labeler.errors import RunError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+_OWN = frozenset({".lock", "run.json", "stages"})  # one of them is in every directory that labeler made
 
 
 def canonical(data: Any) -> bytes:
@@ -113,11 +114,14 @@ def run_lock(run: Path) -> Iterator[None]:
     """Hold a run directory for one process; the lock goes with the process, however that ends.
 
     Raises:
-        RunError: when another process holds it, or `run` cannot be a directory that is written to.
+        RunError: when another process holds it, or `run` cannot be written to or holds something else.
     """
     import fcntl
 
     try:
+        names = {item.name for item in run.iterdir()} if run.is_dir() else set()
+        if names and not names & _OWN:
+            raise RunError(f"{run} is not empty and is not a run directory; give another --out.")
         run.mkdir(parents=True, exist_ok=True)
         stream = (run / ".lock").open("a+")
     except OSError as error:

@@ -1,7 +1,7 @@
 """The evaluation suites: what measures the labeller itself, found by name and run.
 
-The modules lie in ``eval/`` beside the package in a checkout and in ``labeler/_eval`` in a wheel; both load as
-``labeler._eval``, so that neither clashes with anybody's ``eval``.
+The modules lie in ``eval/`` beside the package in a checkout and in ``labeler/_eval`` in a wheel; both load
+as ``labeler._eval``, so that neither clashes with anybody's ``eval``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from labeler.resources import resource_directory
 
 SUITES = {
     "control": "the same architecture with random weights: how many of its units are accepted",
+    "memory": "the pass's peak memory: whether it grows with the images, and how many units fit",
     "speed": "each part against a plain loop that does the same, in one run",
 }
 """Suites by name, with what they measure. Each is the module ``eval/NAME.py`` with a function ``main``."""

@@ -163,7 +163,7 @@ class CatalogueStore:
         marks = ",".join("?" * len(texts))
         query = (
             f"SELECT labels.unit, text FROM labels JOIN units ON units.unit = labels.unit"
-            f" WHERE text IN ({marks}) ORDER BY layer, idx, position"
+            f" WHERE text IN ({marks}) ORDER BY layer, idx, labels.unit, position"
         )
         return [(str(unit), str(text)) for unit, text in self._all(query, tuple(texts))]
 

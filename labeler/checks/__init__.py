@@ -13,7 +13,7 @@ import numpy as np
 
 from labeler.checks.auprc import check_auprc
 from labeler.checks.consistency import Agreement, check_real, check_synthetic, measure_agreement
-from labeler.checks.data import LayerData, Pairs, PictureData, Readings
+from labeler.checks.data import LayerData, Pairs, PictureData, Readings, rounded
 from labeler.checks.gate import Cut, Judged, choose_decoys, decoy_cut, judge_label
 from labeler.checks.iou import Dissection, check_iou
 from labeler.checks.judges import (
@@ -36,8 +36,8 @@ from labeler.records import CheckResult, Label
 __all__ = [
     "CHECKS", "Agreement", "AnnotationJudge", "Cut", "Decision", "Dissection", "EncoderJudge", "Judge",
     "Judged", "LayerData", "NaturalRange", "PictureData", "Reading", "check_labels", "choose_decoys",
-    "decide", "decoy_cut", "enough_images", "judge_label", "judge_picture", "layer_agreements", "read_label", "read_labels",
-    "text_similarity", "unit_agreement",
+    "decide", "decoy_cut", "enough_images", "judge_label", "judge_picture", "layer_agreements", "read_label",
+    "read_labels", "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
 CHECKS = ("prediction", "auprc", "real", "synthetic", "agreement", "iou")
@@ -66,7 +66,7 @@ def unit_agreement(agreements: Mapping[str, Agreement], unit: int, pictured: boo
     found = [agreed.checks[unit] for agreed in agreements.values() if unit in agreed.checks]
     if not found:
         return CheckResult.not_applicable("the unit has no synthetic picture that a judge has seen")
-    return next((check for check in found if check.status == "ok"), found[0])
+    return rounded(next((check for check in found if check.status == "ok"), found[0]))
 
 
 def check_labels(
@@ -114,7 +114,7 @@ def check_labels(
         for row, (index, _) in enumerate(where):
             found[index] = {name: results[row] for name, results in checks.items()}
             found[index]["agreement"] = unit_agreement(agreements, pairs[index][0], pictures is not None)
-    return [{name: checks[name] for name in CHECKS} for checks in found]
+    return [{name: rounded(checks[name]) for name in CHECKS} for checks in found]
 
 
 def _reading_key(label: Label) -> str:

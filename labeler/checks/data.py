@@ -144,3 +144,23 @@ def results(
         )
         for index in range(len(why_p))
     ]
+
+
+def rounded(check: CheckResult) -> CheckResult:
+    """The same numbers to nine significant digits.
+
+    The last digits of a matrix product depend on which other labels shared the batch, and a run that was
+    killed or asks some units again batches otherwise than an undisturbed one.
+    """
+    if check.status != "ok":
+        return check
+    nulls: dict[str, object] = {}
+    for name, null in (("significance", check.significance), ("specificity", check.specificity)):
+        if null is not None:
+            nulls[name] = null.model_copy(update={"z": _nine_digits(null.z), "p": _nine_digits(null.p)})
+    own = {"value": _nine_digits(check.value), "low": _nine_digits(check.low)}
+    return check.model_copy(update={**own, **nulls})
+
+
+def _nine_digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.9g}")

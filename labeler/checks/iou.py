@@ -27,8 +27,12 @@ def upsample(maps_pxy: torch.Tensor, grid: int) -> torch.Tensor:
     Cell centres lie half a cell inside the border (`align_corners=False`), as in OpenCV's and Pillow's
     `resize`, which Network Dissection's reference code uses: a map's cell covers the same part of the image
     before and after. Corner alignment would shift masks by up to half a cell of the map.
+
+    The result lies in memory cell by cell (channels_last), in which order one core interpolates 20 times as
+    many maps per second.
     """
-    return F.interpolate(maps_pxy[:, None], size=(grid, grid), mode="bilinear", align_corners=False)[:, 0]
+    maps_1pxy = maps_pxy[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(maps_1pxy, size=(grid, grid), mode="bilinear", align_corners=False)[0]
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ class Dissection:
         thresholds_u = self._thresholds_u.to(maps_buhw.device, maps_buhw.dtype)
         # An interpolated value never exceeds the map's maximum.
         active_bu = (maps_buhw.amax(dim=(2, 3)) > thresholds_u).cpu()
-        shown_bc = masks_bcgg.flatten(2).any(dim=2).cpu().numpy()
+        # amax of bytes: torch's `any` of booleans takes ten times as long.
+        shown_bc = masks_bcgg.view(torch.uint8).flatten(2).amax(dim=2).cpu().numpy()
         for index, categories in enumerate(annotated):
             annotated_k = np.array([name in categories for name in self.category_names], dtype=np.bool_)
             concepts = np.flatnonzero(shown_bc[index] & annotated_k[self._category_c])
@@ -115,18 +120,20 @@ class Dissection:
         annotated_k: Booleans,
     ) -> None:
         grid = masks_cgg.shape[-1]
-        mask_pg = (upsample(maps_pxy, grid) > limits_p[:, None, None]).flatten(1)
-        label_cg = masks_cgg.flatten(1).to(mask_pg.device)
+        labels_cg = masks_cgg.flatten(1).to(maps_pxy.device)
+        # float32 holds counts exactly up to 2^24 cells
+        float_cg = labels_cg.float()
         if len(units):
-            # float32 holds counts exactly up to 2^24 cells
-            intersection_pc = (mask_pg.float() @ label_cg.float().T).cpu().numpy()
-            self._intersection_uc[units[:, None], concepts] += intersection_pc
-            self._activated_uk[units] += mask_pg.sum(dim=1).cpu().numpy()[:, None] * annotated_k
-        self._area_c[concepts] += label_cg.sum(dim=1).cpu().numpy()
-        kept = [row for row, unit in enumerate(units) if int(unit) in self._unit_masks]
-        for row, cells in zip(kept, _pack(mask_pg[kept]), strict=True):
-            self._unit_masks[int(units[row])].append(_Mask(self.images, cells))
-        for concept, cells in zip(concepts, _pack(label_cg), strict=True):
+            mask_gp = upsample(maps_pxy, grid).float().permute(1, 2, 0).flatten(0, 1).gt_(limits_p)  # 0 or 1
+            # A concept that is everywhere counts the active cells in the same product.
+            counts_pc = (torch.cat([float_cg, float_cg.new_ones(1, grid * grid)]) @ mask_gp).T.cpu().numpy()
+            self._intersection_uc[units[:, None], concepts] += counts_pc[:, :-1]
+            self._activated_uk[units] += counts_pc[:, -1:] * annotated_k
+            kept = [row for row, unit in enumerate(units) if int(unit) in self._unit_masks]
+            for row, cells in zip(kept, _pack(mask_gp[:, kept].T > 0), strict=True):
+                self._unit_masks[int(units[row])].append(_Mask(self.images, cells))
+        self._area_c[concepts] += float_cg.sum(dim=1).cpu().numpy()
+        for concept, cells in zip(concepts, _pack(labels_cg), strict=True):
             self._concept_masks[int(concept)].append(_Mask(self.images, cells))
         self._annotated_ik.append(annotated_k)
         self.images += 1

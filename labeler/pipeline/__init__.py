@@ -11,7 +11,7 @@ from typing import Any
 from labeler.allocator import keep_freed_memory
 from labeler.catalogue import CatalogueStore
 from labeler.config import Config
-from labeler.pipeline.bench import Bench
+from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.evidence import evidence_stage
 from labeler.pipeline.inputs import claim_run, load_inputs, restrict_units
 from labeler.pipeline.pass_stage import activations_stage, index_stage
@@ -79,6 +79,7 @@ def plan(config: Config, *, units: tuple[str, ...] = (), trust_code: Path | None
     return {
         "target": inputs.target.name,
         "units": asked,
+        "units_by_layer": {layer: len(units) for layer, units in by_layer(inputs.units).items()},
         "images": len(inputs.probe.images),
         "annotated_concepts": len(inputs.probe.concepts),
         "synthetic_pictures": pictures,

@@ -58,6 +58,9 @@ def load_inputs(config: Config, *, trust_code: Path | None = None) -> Inputs:
     Raises:
         LabelerError: one sentence about the first thing that cannot be had.
     """
+    vocabulary = config.propose.vocabulary
+    if vocabulary != "auto" and not Path(vocabulary).is_file():  # found now, not after the pass
+        raise ConfigError(f"propose.vocabulary: there is no file {vocabulary}.")
     probe = load_probe(config.probe, seed=config.seed)
     target = load_target(
         config.target, seed=config.seed, device=config.executor.device, trust_code=trust_code
@@ -127,7 +130,8 @@ def claim_directory(out: Path, description: dict[str, Any]) -> None:
                 f"{out} belongs to another config or other inputs; give another --out or delete it."
             )
         return
-    if out.exists() and any(item.name != ".lock" for item in out.iterdir()):
+    # Hidden files may be there: the lock, and what a kill left of an unfinished run.json.
+    if out.exists() and any(not item.name.startswith(".") for item in out.iterdir()):
         raise RunError(f"{out} is not empty and is not a run directory; give another --out.")
     write_atomic(path, json.dumps(description, indent=1, sort_keys=True).encode())
 

@@ -24,7 +24,7 @@ def write_report(run: Path, out: Path) -> Path:
     with Catalogue.open(run) as catalogue:
         control = json.loads(catalogue.note("gate") or "{}")
         info = RunInfo(
-            title=f"Labels of {data['target']['name']}",
+            title=f"Labels of {_short(data['target']['name'])}",
             facts=_facts(data),
             warnings=tuple(data["warnings"]) + tuple(control.get("warnings", ())),
             gate=tuple((name, str(value)) for name, value in control.get("lines", ())),
@@ -41,15 +41,25 @@ def _check_free(run: Path, out: Path) -> None:
         raise RunError(f"{out} holds something that is not a report; give another --out.")
 
 
+def _short(target: str) -> str:
+    """A target from a file without the folders that it lies in on this machine."""
+    return Path(target).name if target.startswith("file:") else target
+
+
+def _proposer(kind: str, settings: dict[str, Any]) -> str:
+    return f"{settings['model']} at {settings['base_url']}" if kind == "vlm" else kind
+
+
 def _facts(data: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     config = data["config"]
     return (
-        ("target", f"{data['target']['name']}, weights {config['target']['weights'] or 'as published'}"),
+        ("target", f"{data['target']['name']}, weights: {config['target']['weights'] or 'its own'}"),
         ("layers", ", ".join(TargetConfig.model_validate(config["target"]).every_layer)),
         ("probe", f"{data['probe']['name']}, {data['probe']['images']} images"),
-        ("proposer", ", ".join(config["propose"]["kind"])),
+        ("proposer", ", ".join(_proposer(kind, config["propose"]) for kind in config["propose"]["kind"])),
         ("encoder", config["encoder"]["model"]),
         ("judges", ", ".join(config["encoder"]["judge"])),
+        ("requested precision", str(config["gate"]["precision"])),
         ("seed", str(config["seed"])),
         ("run", data["fingerprint"][:12]),
         ("versions", ", ".join(f"{name} {number}" for name, number in data["versions"].items())),

@@ -45,11 +45,7 @@ def unit_sheet(
 def _section(
     images: Path, title: str, exemplars: Sequence[Exemplar], facet: int | None = None
 ) -> SheetSection:
-    tiles = [
-        SheetTile(_open(images, item.tile), _note(item.activation))
-        for item in exemplars
-        if item.tile
-    ]
+    tiles = [SheetTile(_open(images, item.tile), _note(item.activation)) for item in exemplars if item.tile]
     return SheetSection(title, tiles, facet)
 
 

@@ -12,6 +12,7 @@ from labeler.pipeline.inputs import read_run
 from labeler.storage import MANIFEST
 
 STAGES = ("activations", "exemplars", "visualisations")
+_NAMED = 20  # unreadable images that are named
 _GO_ON = "the same labeler run command goes on"
 
 
@@ -27,7 +28,8 @@ def run_status(run: Path) -> dict[str, Any]:
         finished = any((run / "stages").glob(f"{name}-????????????/{MANIFEST}"))
         begun = any((run / "stages").glob(f"{name}-*.incomplete"))
         found[name] = "done" if finished else "interrupted" if begun else "not begun"
-    found["unreadable"] = len(_unreadable(run))
+    unreadable = _unreadable(run)
+    found |= {"unreadable": len(unreadable), "unreadable_images": unreadable[:_NAMED]}
     found["report"] = "done" if (run / "report" / "index.html").is_file() else "not begun"
     path = run / "catalogue.db"
     if not path.exists():
@@ -38,9 +40,16 @@ def run_status(run: Path) -> dict[str, Any]:
         verdicts[verdict] = verdicts.get(verdict, 0) + count
     found |= {"with_verdict": sum(verdicts.values()), "verdicts": verdicts, **store.call_totals()}
     store.close()
-    done = found["with_verdict"] == data["units"] and found["report"] == "done"
-    found["next"] = "nothing: every unit has a verdict" if done else _GO_ON
+    found["next"] = _next(found, verdicts.get("failed", 0))
     return found
+
+
+def _next(found: dict[str, Any], failed: int) -> str:
+    if found["with_verdict"] < found["units"] or found["report"] != "done":
+        return _GO_ON
+    if failed:
+        return f"the same labeler run command asks again for the {failed} failed unit(s)"
+    return "nothing: every unit has a verdict"
 
 
 def _unreadable(run: Path) -> list[str]:

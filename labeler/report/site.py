@@ -141,8 +141,8 @@ def _pictures(record: UnitRecord) -> set[str | None]:
     exemplars = [*record.exemplars, *record.near_misses]
     for item in record.rounds:
         exemplars += [*item.misses, *item.false_alarms]
-    shown = [*exemplars, *record.visualisations]
-    return {item.tile for item in shown} | {item.sheet for item in record.rounds}
+    tiles = {item.tile for item in exemplars} | {item.tile for item in record.visualisations}
+    return tiles | {item.sheet for item in record.rounds}
 
 
 def _grids(layer: str, rows: Sequence[_Row]) -> Iterator[dict[str, Any]]:

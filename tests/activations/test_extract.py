@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
 
 from labeler.activations import merge_shards, run_pass, run_shard
 from labeler.activations.extract import indexed_subset, pool
@@ -10,6 +9,7 @@ from labeler.activations.store import Activations
 from labeler.config import ActivationsConfig
 from labeler.errors import ActivationError
 from labeler.testing import fake_probe, toy_target
+from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
 
 COUNT, UNREADABLE, BROKEN = 37, (11, 12, 36), (5, 20)
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
 
-from labeler.activations import ActivationIndex, EmbeddingIndex, run_pass
+from labeler.activations import ActivationIndex, EmbeddingIndex, LayerActivations, run_pass
 from labeler.config import ActivationsConfig
 from labeler.errors import ActivationError, CatalogueError
+from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
 
 COUNT = 60
 
@@ -15,13 +15,13 @@ def activations():
     return run_pass(PixelTarget(), probe, {"e": HashEncoder()}, ActivationsConfig(batch_size=16, top_k=40))
 
 
-@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("stored", [None, "float32", "float16"])
 def test_one_hot_equals_streaming_top_k(activations, stored, tmp_path):
     """Every unit, every k: ties, a constant unit and an always negative one are among them."""
     for layer in activations.layers.values():
         index = ActivationIndex(layer, activations.indexed_ids)
         if stored:
-            index.save(tmp_path)
+            index.save(tmp_path, half=stored == "float16")
             index = ActivationIndex(layer, activations.indexed_ids, directory=tmp_path)
         for unit in range(len(layer.topk_ids)):
             for k in (1, 2, 9, 40):
@@ -103,3 +103,81 @@ def test_wrong_questions_are_refused(activations, tmp_path):
         ActivationIndex(activations.layers["a"], activations.indexed_ids, directory=tmp_path).top_by_unit(
             0, 1
         )
+
+
+@pytest.fixture(scope="module")
+def spread():
+    """A layer of 2,000 images and 64 units without ties, large and small values among them."""
+    rng = np.random.default_rng(5)
+    maxima = (rng.normal(size=(2000, 64)) * np.geomspace(1e-3, 1e3, 64)).astype(np.float32)
+    means = rng.normal(size=(2000, 64)).astype(np.float32)
+    order = np.lexsort((np.arange(2000)[:, None].repeat(64, 1), -maxima), axis=0)[:9].T
+    return LayerActivations(
+        "layer",
+        np.take_along_axis(maxima.T, order, 1),
+        order,
+        maxima[0],
+        maxima.min(0),
+        maxima.max(0),
+        maxima,
+        means,
+    )
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_stored_index_answers_what_a_fresh_one_does(spread, tmp_path, half):
+    ids = np.arange(0, 4000, 2)
+    fresh = ActivationIndex(spread, ids)
+    fresh.save(tmp_path, half=half)
+    stored = ActivationIndex(spread, ids, directory=tmp_path)
+    direction = np.random.default_rng(1).normal(size=64)
+    for ask in (
+        lambda index: index.top_by_direction(direction, 20),
+        lambda index: index.top_by_direction(direction, 20, "max"),
+        lambda index: index.top_by_unit(60, 20),
+        lambda index: index.similar_images(800, 20),
+    ):
+        values, found = ask(fresh)
+        again, found_again = ask(stored)
+        np.testing.assert_array_equal(found_again, found)
+        np.testing.assert_allclose(again, values, rtol=2e-5)
+
+
+def test_half_precision_takes_half_the_space(spread, tmp_path):
+    for half in (False, True):
+        ActivationIndex(spread, np.arange(2000)).save(tmp_path / str(half), half=half)
+    size = {half: (tmp_path / str(half) / "max.faiss").stat().st_size for half in (False, True)}
+    assert size[True] < 0.51 * size[False]
+
+
+def test_values_beyond_float16_stay_finite(tmp_path):
+    rows = np.array([[1e6, 1.0], [2e6, 0.5], [-3e6, 2.0]], dtype=np.float32)
+    layer = LayerActivations("x", rows.T, np.zeros((2, 3), int), rows[0], rows[0], rows[0], rows, rows)
+    index = ActivationIndex(layer, np.arange(3))
+    index.save(tmp_path, half=True)
+    values, ids = ActivationIndex(layer, np.arange(3), directory=tmp_path).top_by_unit(0, 3)
+    assert ids.tolist() == [1, 0, 2]
+    assert values.tolist() == [2e6, 1e6, -3e6]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_stored_embedding_index_answers_what_a_fresh_one_does(tmp_path, half):
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(900, 12)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[[0, 17, 899]] = 0
+    fresh = EmbeddingIndex(rows, np.arange(900))
+    fresh.save(tmp_path, half=half)
+    stored = EmbeddingIndex(rows, np.arange(900), directory=tmp_path)
+    query = rows[40]
+    np.testing.assert_array_equal(stored.search(query, 30)[1], fresh.search(query, 30)[1])
+    np.testing.assert_allclose(stored.search(query, 30)[0], fresh.search(query, 30)[0], rtol=1e-5)
+    assert not {0, 17, 899} & set(stored.search(query, 900)[1].tolist())
+
+
+@pytest.mark.parametrize("victim", ["max.faiss", "norms.npy"])
+def test_a_torn_index_is_one_sentence(spread, tmp_path, victim):
+    ActivationIndex(spread, np.arange(2000)).save(tmp_path)
+    (tmp_path / victim).write_bytes((tmp_path / victim).read_bytes()[:100])
+    with pytest.raises(ActivationError, match=f"{victim} is missing or broken"):
+        ActivationIndex(spread, np.arange(2000), directory=tmp_path).similar_images(3, 5)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from tests.activations.activation_doubles import CountingProbe, PixelTarget, pictures
 
 from labeler.activations import image_maps, run_pass, unit_maps
 from labeler.config import ActivationsConfig
 from labeler.errors import UnknownNameError, UnreadableImageError
 from labeler.testing import fake_probe, toy_target
+from tests.activations.activation_doubles import CountingProbe, PixelTarget, pictures
 
 
 def test_maxima_of_revisited_maps_equal_the_pass():

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
-from tests.activations.test_extract import assert_same
 
 from labeler.activations import Activations, run_pass
 from labeler.config import ActivationsConfig
 from labeler.errors import ActivationError
+from tests.activations.activation_doubles import CountingProbe, HashEncoder, PixelTarget, pictures
+from tests.activations.test_extract import assert_same
 
 
 class OddNames(PixelTarget):

@@ -214,3 +214,16 @@ def test_a_run_of_48_units_takes_seconds(layer_factory):
     start = time.process_time()
     check(layer, pairs)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("alone", [0, 3])
+def test_a_label_gets_the_same_numbers_whatever_else_is_in_the_batch(layer, alone):
+    pairs = [(2, Label(text=f"concept{number:02d}")) for number in (2, 5, 7, 11)]
+    together = check_labels(
+        layer.data, pairs, [layer.judge], pictures=None, dissection=None, settings=SETTINGS, seed=0
+    )
+    (single,) = check_labels(
+        layer.data, pairs[alone : alone + 1], [layer.judge], pictures=None, dissection=None,
+        settings=SETTINGS, seed=0,
+    )  # fmt: skip
+    assert single == together[alone]

@@ -49,7 +49,10 @@ def config_in(folder: Path, **target: Any) -> Path:
         "directions": {"colours": "d.npy"},
         **target,
     }
-    return write_config(folder, toy_config(target=asked))
+    pictures = {"images": 1, "size": 32, "steps": 4}
+    return write_config(
+        folder, toy_config(images=140, target=asked, visualise=pictures, refine={"rounds": 1})
+    )
 
 
 def record(run: Path, unit: str) -> dict[str, Any]:
@@ -122,9 +125,12 @@ def test_a_direction_is_the_unit_that_it_points_to_and_keeps_its_name(run: Path)
 
 
 def test_a_latent_fires_where_its_channel_does(run: Path) -> None:
-    shown = record(run, "colours.sae:0")
-    assert shown["activation"]["minimum"] == 0
-    assert "red" in [label["text"] for label in [*shown["labels"], *shown["candidates"]]]
+    latent = labeler("top", run, "colours.sae:0", "-k", "5", "--json").json
+    channel = labeler("top", run, f"colours:{RED}", "-k", "5", "--json").json
+    assert [row["image"] for row in latent] == [row["image"] for row in channel]
+    for one, other in zip(latent, channel, strict=True):
+        assert one["activation"] == pytest.approx(other["activation"] - 0.2, abs=1e-5)  # its bias
+    assert record(run, "colours.sae:0")["activation"]["minimum"] >= 0
 
 
 def dry(config: Path, *more: object) -> Outcome:
@@ -133,7 +139,11 @@ def dry(config: Path, *more: object) -> Outcome:
 
 def test_a_dry_run_counts_them_and_units_are_chosen_as_they_print(tmp_path: Path) -> None:
     config = config_in(tmp_path)
-    assert dry(config).json["units"] == len(ASKED)
+    plan = dry(config).json
+    assert plan["units"] == len(ASKED)
+    assert plan["units_by_layer"] == {
+        "colours": 2, "colours-": 4, "colours.sae": 2, "colours.directions": 2,
+    }  # fmt: skip
     for asked, count in (
         (["colours:4-"], 1),
         (["colours:0-3,4-,6-"], 6),
@@ -150,7 +160,7 @@ def test_a_dry_run_counts_them_and_units_are_chosen_as_they_print(tmp_path: Path
 def test_a_wrong_file_is_one_sentence_before_anything_runs(tmp_path: Path) -> None:
     for target, says in (
         ({"sae": {"colours": "none.safetensors"}}, str(tmp_path / "none.safetensors")),
-        ({"directions": {"edges": "none.npy"}}, str(tmp_path / "none.npy")),
+        ({"directions": {"edges": "none.npy"}, "units": {}}, str(tmp_path / "none.npy")),
         ({"negative": {"colour": "1"}}, "colour"),
         ({"sae": {"colors": "sae.safetensors"}, "units": {}}, "colours"),
         ({"layers": ["colours-"]}, "target.negative"),

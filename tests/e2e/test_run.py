@@ -298,11 +298,8 @@ def test_the_run_keeps_no_unfinished_file_and_hashes_what_it_keeps(toy_run: ToyR
     from labeler.storage import verify_stage
 
     stages = sorted((toy_run.run / "stages").iterdir())
-    assert [stage.name.rpartition("-")[0] for stage in stages] == [
-        "activations",
-        "exemplars",
-        "visualisations",
-    ]
+    names = {stage.name.rpartition("-")[0] for stage in stages}
+    assert names >= {"activations", "exemplars", "visualisations"}
     assert [problem for stage in stages for problem in verify_stage(stage)] == []
     assert not list(toy_run.run.rglob("*incomplete*"))
     assert not list(toy_run.run.rglob("*.pkl"))

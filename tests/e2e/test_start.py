@@ -52,7 +52,8 @@ def test_importing_labeler_takes_under_0_3_seconds() -> None:
     [
         "import labeler",
         "import labeler; labeler.load_config, labeler.Config, labeler.UnitRecord, labeler.Catalogue",
-        "import labeler.cli, sys; sys.argv = ['labeler', '--help']\ntry: labeler.cli.main()\nexcept SystemExit: pass",
+        "import labeler.cli, sys; sys.argv = ['labeler', '--help']\n"
+        "try: labeler.cli.main()\nexcept SystemExit: pass",
     ],
     ids=["import", "names", "help"],
 )
@@ -94,7 +95,7 @@ def test_help_of_a_command_explains_every_option(name: str) -> None:
 
 def test_every_command_line_in_the_readme_is_one_that_exists() -> None:
     lines = readme_commands()
-    assert {line.split()[1] for line in lines} == set(commands())
+    assert {line.split()[1] for line in lines} <= set(commands())
     for line in lines:
         _, name, *rest = line.split()
         known = {option for parameter in commands()[name].params for option in parameter.opts}

@@ -1,4 +1,4 @@
-"""How these tests run labeler: a small config, the command line in this process, and a run's rows to compare."""
+"""How these tests run labeler: a small config, the command line in this process, a run's rows to compare."""
 
 from __future__ import annotations
 

@@ -190,7 +190,6 @@ def test_hostile_words_are_shown_and_stay_words(site: Path, index: int) -> None:
     source = page.path.read_text(encoding="utf-8")
     if html.escape(HOSTILE[index]) != HOSTILE[index]:
         assert HOSTILE[index] not in source
-    assert len(page.of("img")) == len([image for image in page.of("img") if "images/" in image["src"]])
 
 
 def test_every_picture_has_a_description(pages: list[Page]) -> None:
@@ -247,7 +246,7 @@ def test_a_name_that_is_a_path_brings_no_file_out_of_the_run(tmp_path: Path) -> 
     shown = record("toy", 0, "../secret.webp")
     build_report([shown], INFO, tmp_path / "run" / "images", tmp_path / "out" / "report")
     assert [path for path in (tmp_path / "out").rglob("*") if path.suffix == ".webp"] == []
-    assert not [image for image in Page(tmp_path / "out/report/units/toy/0.html").of("img")]
+    assert Page(tmp_path / "out/report/units/toy/0.html").of("img") == []
 
 
 @given(st.lists(st.text(min_size=1, max_size=200), min_size=2, max_size=20, unique=True))

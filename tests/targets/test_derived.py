@@ -19,7 +19,8 @@ import torch
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 def build():
     torch.manual_seed(5)
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.GELU(), torch.nn.Conv2d(4, 6, 2, stride=2))
+    first, last = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 6, 2, stride=2)
+    network = torch.nn.Sequential(first, torch.nn.GELU(), last)
     return network, Compose([Resize(32), CenterCrop(32), ToTensor(), Normalize([0.5] * 3, [0.5] * 3)])
 """
 
@@ -139,7 +140,7 @@ def test_pictures_raise_derived_units_and_open_latents_that_are_silent_at_the_st
     made = visualise(
         target,
         [*directions, Request("2-", 3, 0), *(Request("2.sae", unit, 0) for unit in silent)],
-        VisualiseConfig(size=32, steps=40, batch_size=12),
+        VisualiseConfig(size=32, steps=32, batch_size=7),
     )
     at_start = [grey["2.directions"][0, 1].max(), grey["2.directions-"][0, 1].max(), grey["2-"][0, 3].max()]
     for picture, before in zip(made, at_start, strict=False):

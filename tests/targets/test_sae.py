@@ -153,7 +153,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
     with pytest.raises(TargetError, match=r"no sparse autoencoder at .*none"):
         read_sae(tmp_path / "none.safetensors", CHANNELS, "l")
     (tmp_path / "bad.safetensors").write_bytes(b"PK\x03\x04 not one")
-    with pytest.raises(TargetError, match="bad.safetensors"):
+    with pytest.raises(TargetError, match=r"bad\.safetensors"):
         read_sae(tmp_path / "bad.safetensors", CHANNELS, "l")
     with pytest.raises(TargetError, match="no sparse autoencoder"):
         read_sae(saved(tmp_path / "o.safetensors", {"b_enc": np.ones(3, np.float32)}), CHANNELS, "l")
