@@ -39,6 +39,7 @@ GRID = 56  # cells per side of the annotation grid, the default of checks.iou_gr
 DISSECTED = ("blocks.2", "blocks.4", "blocks.6")
 DRAWN = ("blocks.1", "blocks.2", "blocks.4", "blocks.6")  # early to late
 TAIL = 0.005
+VIEW = 128  # pixels a side that the network sees at a step, the default of visualise.size
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Sizes:
 
 SIZES = {
     "small": Sizes(32, 16, 32, (60, 4000, 500), (16, 20, 400), 4, 4),
-    "full": Sizes(128, 64, 128, (1000, 20000, 2000), (64, 60, 1200), 16, 16),
+    "full": Sizes(96, 32, 128, (1000, 20000, 2000), (32, 40, 1000), 8, 8),
 }
 
 
@@ -289,28 +290,41 @@ def invert(plan: Plan) -> list[Row]:
 def visualisation(plan: Plan) -> list[Row]:
     """Pictures of units in a batch with a truncated pass, against one unit at a time with a full pass."""
     target, network = _target(plan, EFFICIENTNET, DRAWN), _network(plan, EFFICIENTNET)
-    rows = [_visualisation(plan, target, network, layer) for layer in DRAWN]
-    mean = float(np.mean([row.ratio for row in rows]))
-    return [*rows, Row("visualise", mean, None, None, None, "mean of the four layers")]
+    pairs = [_visualisation(plan, target, network, layer) for layer in DRAWN]
+    same = float(np.mean([equal.ratio for equal, _ in pairs]))
+    whole = float(np.mean([entire.ratio for _, entire in pairs]))
+    return [
+        *(row for pair in pairs for row in pair),
+        Row("visualise", same, None, None, None, "mean of the four layers, equal size through the network"),
+        Row("visualise_whole", whole, None, None, None, "mean of the four layers, equal size of the picture"),
+    ]
 
 
-def _visualisation(plan: Plan, target: Target, network: torch.nn.Module, layer: str) -> Row:
-    view, steps, count = 128, plan.sizes.steps, plan.sizes.pictures
+def _visualisation(plan: Plan, target: Target, network: torch.nn.Module, layer: str) -> tuple[Row, Row]:
+    """Against the loop that shows the network as much as our side does, and against the whole picture."""
+    size, steps, count = target.input_size, plan.sizes.steps, plan.sizes.pictures
+    view = (VIEW, VIEW)
     # Fewer than 64 steps: our side then cannot stop early on a plateau.
-    settings = VisualiseConfig(size=view, steps=steps, batch_size=count)
+    settings = VisualiseConfig(size=VIEW, steps=steps, batch_size=count)
 
-    def ours() -> None:
-        visualise(target, [Request(layer, unit, 0) for unit in range(count)], settings)
-
-    def one_by_one() -> None:
+    def one_by_one(seen: tuple[int, int]) -> None:
         references.visualise_one_by_one(
-            network, target.normalise, layer, range(count), size=target.input_size, view=(view, view),
-            steps=steps, rate=settings.learning_rate,
+            network, target.normalise, layer, range(count), size=size, view=seen, steps=steps,
+            rate=settings.learning_rate,
         )  # fmt: skip
 
-    times = plan.watch.interleave({"ours": ours, "one": one_by_one}, warm=False)
-    work = f"{count} units, {steps} steps, view {view} of {target.input_size[0]} px; one at a time, full pass"
-    return _row(f"visualise_{layer}", times, "one", work)
+    requests = [Request(layer, unit, 0) for unit in range(count)]
+    sides: dict[str, Callable[[], object]] = {
+        "ours": lambda: visualise(target, requests, settings),
+        "equal": lambda: one_by_one(view),
+        "whole": lambda: one_by_one(size),
+    }
+    times = plan.watch.interleave(sides, warm=False)
+    work = f"{count} units, {steps} steps, {VIEW} of {size[0]} px at a step; one at a time, full pass, "
+    return (
+        _row(f"visualise_{layer}", times, "equal", f"{work}{VIEW} px"),
+        _row(f"visualise_whole_{layer}", times, "whole", f"{work}{size[0]} px"),
+    )
 
 
 COMPARISONS: dict[str, Callable[[Plan], list[Row]]] = {

@@ -136,6 +136,8 @@ def specificity(
     is not normal. `others_pu` is NaN for units that are left out. With fewer than `min_units` of them, or no
     scale at all, z and p are None: it does not apply.
     """
+    # Equal statistics come out of a matrix product equal but for the last digits, and p counts ties.
+    values_p, others_pu = np.round(values_p, 12), np.round(others_pu, 12)
     count_p = np.isfinite(others_pu).sum(axis=1)
     middle_p = _median(others_pu, count_p)
     spread_p = MAD_TO_SD * _median(np.abs(others_pu - middle_p[:, None]), count_p)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -43,12 +44,15 @@ def log_likelihood(probabilities_nl: torch.Tensor, topk_ids_uk: torch.Tensor) ->
     """
     ids_uk = topk_ids_uk.to(probabilities_nl.device)
     total_ul = probabilities_nl.new_empty(len(ids_uk), probabilities_nl.shape[1])
-    tile = _TILE if probabilities_nl.device.type == "cpu" else _TILE_GPU
+    on_cpu = probabilities_nl.device.type == "cpu"
+    multiply, tile = (
+        (_by_rows(probabilities_nl), _TILE) if on_cpu else (_gathered(probabilities_nl), _TILE_GPU)
+    )
     height = max(1, tile // max(1, probabilities_nl.shape[1]))
     lengths_u = (ids_uk >= 0).sum(dim=1)
     for length in lengths_u.unique().tolist():
         for units in (lengths_u == length).nonzero()[:, 0].split(height):
-            total_ul[units] = _sum_of_logs(probabilities_nl, ids_uk[units, :length])
+            total_ul[units] = _sum_of_logs(total_ul[units], ids_uk[units, :length], multiply)
     return total_ul
 
 
@@ -75,28 +79,41 @@ def soft_wpmi(
     return likelihood_ul - penalty * log_mean(reference_rl)
 
 
-def _sum_of_logs(probabilities_nl: torch.Tensor, ids_uk: torch.Tensor) -> torch.Tensor:
-    """log p(d | e) ``(u, l)`` of units that all have k exemplars."""
-    count, length = ids_uk.shape
+def _sum_of_logs(product_ul: torch.Tensor, ids_uk: torch.Tensor, multiply: _Multiply) -> torch.Tensor:
+    """log p(d | e) ``(u, l)`` of units that all have k exemplars; `product_ul` is room to work in."""
+    length = ids_uk.shape[1]
     p_in_k = FIRST - torch.arange(length, dtype=torch.float64) / max(length, 1) * (FIRST - LAST)
     least_k = 1 - p_in_k + MINIMUM  # p_in · r, the factor where P is 0
     weights = (p_in_k / least_k).tolist()  # 1 / r
     ids_ku = ids_uk.T.contiguous()
-    total_ul = probabilities_nl.new_full((count, probabilities_nl.shape[1]), float(least_k.log().sum()))
-    product_ul = torch.empty_like(total_ul)
+    total_ul = torch.full_like(product_ul, float(least_k.log().sum()))
     for start in range(0, length, _FACTORS):
         product_ul.fill_(1.0)
         for rank in range(start, min(start + _FACTORS, length)):
-            _multiply(product_ul, probabilities_nl, ids_ku[rank], weights[rank])
+            multiply(product_ul, ids_ku[rank], weights[rank])
         total_ul.add_(product_ul.log_())
     return total_ul
 
 
-def _multiply(product_ul: torch.Tensor, probabilities_nl: torch.Tensor, ids_u: torch.Tensor, weight: float) -> None:
-    """product_ul *= 1 + weight · P of each unit's image."""
-    if product_ul.device.type == "cpu":
-        # Reads the rows where they lie: gathering them first takes twice as long.
-        rows, images = product_ul.unbind(), probabilities_nl.unbind()
-        torch._foreach_addcmul_(rows, rows, [images[i] for i in ids_u.tolist()], value=weight)
-    else:
+_Multiply = Callable[[torch.Tensor, torch.Tensor, float], object]
+"""product_ul *= 1 + weight · P of the image that `ids_u` names for each unit."""
+
+
+def _by_rows(probabilities_nl: torch.Tensor) -> _Multiply:
+    """Reads the rows of P where they lie: on a CPU, gathering them first takes twice as long."""
+    images = probabilities_nl.unbind()
+
+    def multiply(product_ul: torch.Tensor, ids_u: torch.Tensor, weight: float) -> None:
+        rows = product_ul.unbind()
+        torch._foreach_addcmul_(rows, rows, [images[image] for image in ids_u.tolist()], value=weight)
+
+    return multiply
+
+
+def _gathered(probabilities_nl: torch.Tensor) -> _Multiply:
+    """One kernel for all units."""
+
+    def multiply(product_ul: torch.Tensor, ids_u: torch.Tensor, weight: float) -> None:
         product_ul.addcmul_(product_ul, probabilities_nl[ids_u], value=weight)
+
+    return multiply

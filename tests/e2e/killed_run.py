@@ -96,6 +96,7 @@ def wrap_progress(stage: str, reached: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell lets its children ignore it
     sent, point, count, _, *arguments = sys.argv[1:]
     arm(point, int(count), signal.Signals[sent])
     sys.argv = ["labeler", *arguments]

@@ -102,10 +102,10 @@ SHAPES: dict[str, tuple[Distance, float]] = {
     "star": (polygon(_star()), np.pi),
     "ring": (minus(disc(0, 0, 1.0), disc(0, 0, 0.56)), 0.0),
     "cross": (polygon(_CROSS), 0.3),
-    "crescent": (minus(disc(0, 0, 1.0), disc(-0.1, 0.48, 0.86)), np.pi),
+    "crescent": (minus(disc(0, 0, 1.0), disc(-0.1, 0.48, 0.86)), 0.8),
     "heart": (_heart, 0.3),
     "hexagon": (polygon(regular(6)), np.pi),
     "diamond": (polygon([(-1.1, 0), (0, 0.72), (1.1, 0), (0, -0.72)]), 0.12),
-    "arrow": (polygon(_ARROW), np.pi),
+    "arrow": (polygon(_ARROW), 0.6),
 }
 """Each shape's distance function and how far it may turn from upright (radians, both ways)."""

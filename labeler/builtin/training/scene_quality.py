@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import open_clip
 import torch
 from numpy.typing import NDArray
+from skimage.measure import label
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from labeler.builtin.scenes import CONCEPTS, render_scene
+from labeler.builtin.weights import SCENES_CLIP_NAMES, scenes_clip_files
 
 RENDER_SIZE = 224
+MARGIN = 1.25  # of a region's extent: some surroundings, without which a door is any rectangle
 MOST_WINDOW = 0.6  # a concept wider than this share of the image is cropped to a window that it fills
 
 
@@ -31,17 +37,22 @@ def auroc(score_n: NDArray[np.float32], present_n: NDArray[np.bool_]) -> float:
 
 
 def region_box(mask_hw: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int, int]:
-    """Top, left and side of a square about a concept's pixels, or of a window that it fills best."""
+    """Top, left and side of a square about the largest connected piece of a concept, with a margin.
+
+    A piece wider than `MOST_WINDOW` of the image gives the window, of sixteen, that it fills best.
+    """
     size = mask_hw.shape[0]
-    rows, columns = np.flatnonzero(mask_hw.any(axis=1)), np.flatnonzero(mask_hw.any(axis=0))
+    pieces = label(mask_hw, connectivity=2)  # type: ignore[no-untyped-call]
+    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    rows, columns = np.flatnonzero(largest.any(axis=1)), np.flatnonzero(largest.any(axis=0))
     extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     if extent > MOST_WINDOW * size:
         side = int(0.4 * size)
         places = rng.integers(0, size - side + 1, (16, 2))
-        filled = [mask_hw[top : top + side, left : left + side].mean() for top, left in places]
+        filled = [largest[top : top + side, left : left + side].mean() for top, left in places]
         top, left = places[int(np.argmax(filled))]
         return int(top), int(left), side
-    side = max(int(extent * 1.1), size // 8)
+    side = max(int(extent * MARGIN), size // 8)
     top = int(np.clip((rows[0] + rows[-1] - side) // 2, 0, size - side))
     left = int(np.clip((columns[0] + columns[-1] - side) // 2, 0, size - side))
     return top, left, side
@@ -138,7 +149,7 @@ def _scores(
 ) -> NDArray[np.float32]:
     """Cosines (n, concepts)."""
     scores = []
-    for batch in images.split(64):
+    for batch in torch.split(images, 64):
         scaled = (batch.float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
         scores.append(model.encode_image(scaled, normalize=True) @ text.T)
     return np.asarray(torch.cat(scores).numpy(), dtype=np.float32)
@@ -147,3 +158,25 @@ def _scores(
 def _summary(auroc_by_name: dict[str, float]) -> dict[str, object]:
     values = list(auroc_by_name.values())
     return {"mean": round(float(np.mean(values)), 4), "min": min(values), "auroc": auroc_by_name}
+
+
+def main() -> None:
+    """Measures a shipped model again and writes the result into its quality file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", choices=SCENES_CLIP_NAMES, required=True)
+    parser.add_argument("--scenes", type=int, default=1000)
+    given = parser.parse_args()
+    config, weights = scenes_clip_files(given.name)
+    open_clip.add_model_config(config)
+    model = open_clip.create_model(given.name, pretrained=str(weights)).eval()
+    exam = draw_exam(seed=0, count=given.scenes, image_size=model.visual.image_size[0])
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    quality = measure(model, open_clip.get_tokenizer(given.name), mean, std, exam)
+    path = config.with_name(f"{given.name}.quality.json")
+    record = json.loads(path.read_text(encoding="utf-8")) | quality
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print({part: {key: quality[part][key] for key in ("mean", "min")} for part in ("whole", "regions")})
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,10 @@ MOST_LAYERS = 160
 
 
 _DRAW_WEIGHT = np.asarray(
-    [{"shape": 8.0, "object": 3.0, "part": 1.0, "colour": 0.3}.get(c.category, 1.5) for c in CONCEPTS]
+    [
+        {"shape": 5.0, "object": 3.0, "part": 3.0, "texture": 2.0, "colour": 0.3}.get(c.category, 1.5)
+        for c in CONCEPTS
+    ]
 )
 
 

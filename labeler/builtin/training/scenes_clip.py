@@ -50,7 +50,7 @@ MOST_SCENES = 12000
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
-MATTER = torch.tensor([{"shape": 4.0, "colour": 0.7}.get(c.category, 1.0) for c in CONCEPTS])
+MATTER = torch.tensor([{"shape": 3.0, "texture": 1.5, "colour": 0.7}.get(c.category, 1.0) for c in CONCEPTS])
 """Weight of each concept in the losses: shapes are learnt last."""
 
 

@@ -1,0 +1,155 @@
+"""The random-weight control: the same architecture untrained, labelled by the same config.
+
+A labeller that accepts units of an untrained network as readily as those of the trained one measures its
+judges, not the network. Printed by layer, since untrained first layers do respond to colour; the figures are
+shares over the layers from the middle on, decoys those of all runs. Intervals are Wilson's, 95 %.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import labeler
+from labeler.config import Config
+from labeler.config_file import load_config
+from labeler.report.text import table
+from labeler.resources import resource_directory
+from labeler.suites import Result
+from labeler.terminal import TerminalReporter
+
+from .arguments import SuiteParser
+from .timing import say
+
+ACCEPTED = ("accepted", "polysemantic")
+_Z = 1.96
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """One layer of one run."""
+
+    units: int = 0
+    accepted: int = 0
+    decoys: int = 0
+    decoys_accepted: int = 0
+
+    def __add__(self, other: LayerCounts) -> LayerCounts:
+        return LayerCounts(
+            self.units + other.units, self.accepted + other.accepted,
+            self.decoys + other.decoys, self.decoys_accepted + other.decoys_accepted,
+        )  # fmt: skip
+
+
+def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | None = None) -> Result:
+    """Label with the network's own weights and with random ones, into `run` or a temporary directory."""
+    options = _parser().parse_args(list(arguments))
+    loaded = load_config(config or resource_directory("configs") / "demo.yaml", tuple(options.set))
+    seeds = options.seeds or [loaded.seed]
+    with tempfile.TemporaryDirectory(prefix="labeler-control-") as temporary:
+        place = run or Path(temporary)
+        own = _counts(loaded, place / "own", options.trust_code)
+        untrained = [
+            _counts(_untrained(loaded, seed), place / f"random-{seed}", options.trust_code) for seed in seeds
+        ]
+    return summarise(own, untrained, seeds)
+
+
+def _parser() -> SuiteParser:
+    parser = SuiteParser("control", "The same architecture with random weights.")
+    parser.add_argument("--seeds", nargs="+", type=int, help="one untrained network each; the config's seed")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a config value"
+    )
+    parser.add_argument("--trust-code", type=Path, metavar="FILE", help="as in: labeler run")
+    return parser
+
+
+def _untrained(config: Config, seed: int) -> Config:
+    target = config.target.model_copy(update={"weights": "random"})
+    return config.model_copy(update={"target": target, "seed": seed})
+
+
+def _counts(config: Config, out: Path, trust_code: Path | None) -> dict[str, LayerCounts]:
+    """Label the config's units and count, by layer in the order of the config."""
+    say(
+        f"control: {config.target.model}, weights {config.target.weights or 'of its own'}, seed {config.seed}"
+    )
+    with TerminalReporter() as reporter:
+        catalogue = labeler.run(config, out, trust_code=trust_code, reporter=reporter)
+    with catalogue:
+        verdicts = catalogue.counts()
+        gate = json.loads(catalogue.note("gate") or "{}").get("layers", {})
+    layers = dict.fromkeys([*config.target.layers, *(layer for layer, _ in verdicts)])
+    return {
+        layer: LayerCounts(
+            units=sum(count for (of, _), count in verdicts.items() if of == layer),
+            accepted=sum(verdicts.get((layer, verdict), 0) for verdict in ACCEPTED),
+            decoys=gate.get(layer, {}).get("decoys", 0),
+            decoys_accepted=gate.get(layer, {}).get("decoys_accepted", 0),
+        )
+        for layer in layers
+    }
+
+
+def summarise(
+    own: dict[str, LayerCounts], untrained: Sequence[dict[str, LayerCounts]], seeds: Sequence[int]
+) -> Result:
+    """The suite's result from the counts by layer, in the order of the forward pass."""
+    late = list(own)[len(own) // 2 :]
+    trained = sum((own[layer] for layer in late), LayerCounts())
+    random = sum((counts[layer] for counts in untrained for layer in late), LayerCounts())
+    shares = {
+        "random_accepted": (random.accepted, random.units),
+        "trained_accepted": (trained.accepted, trained.units),
+        "decoys_accepted": (
+            trained.decoys_accepted + random.decoys_accepted, trained.decoys + random.decoys
+        ),
+    }  # fmt: skip
+    rows = [
+        _cells(layer, own[layer], sum((counts[layer] for counts in untrained), LayerCounts()))
+        for layer in own
+    ]
+    header = ("layer", "units", "accepted", "random units", "accepted", "decoys", "accepted")
+    lines = [f"{name}: {_share(*part)}" for name, part in shares.items()]
+    return Result(
+        suite="control",
+        units=trained.units,
+        figures={name: part / whole if whole else None for name, (part, whole) in shares.items()},
+        intervals={name: wilson(*part) for name, part in shares.items() if part[1]},
+        text="\n".join(
+            [
+                table(header, rows),
+                "",
+                f"From the middle on ({', '.join(late)}), untrained with seed {', '.join(map(str, seeds))}:",
+                *lines,
+            ]
+        ),
+    )
+
+
+def _cells(layer: str, own: LayerCounts, random: LayerCounts) -> tuple[str, ...]:
+    both = own + random
+    numbers = (
+        own.units, own.accepted, random.units, random.accepted, both.decoys, both.decoys_accepted
+    )  # fmt: skip
+    return (layer, *map(str, numbers))
+
+
+def _share(part: int, whole: int) -> str:
+    if not whole:
+        return "nothing to count"
+    low, high = wilson(part, whole)
+    return f"{part} of {whole}, {100 * part / whole:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def wilson(part: int, whole: int) -> tuple[float, float]:
+    """Wilson's (1927) 95 % interval of a share."""
+    share, room = part / whole, _Z**2 / whole
+    centre = (share + room / 2) / (1 + room)
+    half = _Z / (1 + room) * math.sqrt(share * (1 - share) / whole + room / (4 * whole))
+    return max(0.0, centre - half), min(1.0, centre + half)
