@@ -76,6 +76,8 @@ def dissection_sparse(
     for unit in range(maps_nuhw.shape[1]):
         map_nhw, threshold = maps_nuhw[:, unit], thresholds_u[unit]
         images = (map_nhw.amax(dim=(1, 2)) > threshold).nonzero()[:, 0]  # no other image can be active
+        if not len(images):
+            continue
         fires_ag = (upsample(map_nhw[images], grid) > threshold).flatten(1)
         rows, cells = fires_ag.nonzero(as_tuple=True)
         shared_c = cells_xc[(images[rows] * grid * grid + cells).numpy()].sum(axis=0, dtype=np.int64)

@@ -97,7 +97,8 @@ class ProbeConfig(Section):
     """The images shown to the target."""
 
     source: tuple[str, ...]
-    """``builtin:scenes``, ``folder:DIR``, ``coco_panoptic:DIR`` or ``masks:DIR``; a list is one probe."""
+    """``builtin:scenes``, ``folder:DIR``, ``coco_panoptic:DIR``, ``masks:DIR``, ``broden:DIR`` or
+    ``webdataset:PATTERN``; a list is one probe."""
     images: int = Field(default=1200, ge=1)
     """How many scenes ``builtin:scenes`` renders; other sources have what they have."""
     size: int = Field(default=224, ge=32)
@@ -139,7 +140,8 @@ class ActivationsConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 makes ties and reorders exemplars; opt-in, and the run says so."""
     memory_gb: float = Field(default=2.0, gt=0)
-    """Budget for the dense images × units index; over it a hash-chosen subset of images is indexed."""
+    """Budget for the dense images × units matrices, 10^9 bytes; over it a hash-chosen subset of images is
+    indexed, and the FAISS indexes are float16."""
 
 
 class ExemplarsConfig(Section):

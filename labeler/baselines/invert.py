@@ -122,7 +122,7 @@ def explain(
     for images, firsts, seconds in _pairs(list(_patterns(presence_nc))):
         for first_u in beam_ub.T:
             units = torch.isin(first_u, firsts).nonzero()[:, 0]
-            for block in units.split(max(1, _TILE // max(1, len(images)))):
+            for block in torch.split(units, max(1, _TILE // max(1, len(images)))):
                 found = _joined(
                     activations_nu[images][:, block], presence_nc[images], first_u[block], seconds,
                     most_fraction, min_images,
@@ -278,7 +278,7 @@ def _patterns(presence_nc: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.T
 
     There are as many as the probe's categories and sources, a handful.
     """
-    patterns_pn, pattern_c = (~presence_nc.isnan()).T.unique(dim=0, return_inverse=True)
+    patterns_pn, pattern_c = torch.unique((~presence_nc.isnan()).T, dim=0, return_inverse=True)
     for number, known_n in enumerate(patterns_pn):
         yield known_n.nonzero()[:, 0], (pattern_c == number).nonzero()[:, 0]
 

@@ -50,7 +50,7 @@ def log_likelihood(probabilities_nl: torch.Tensor, topk_ids_uk: torch.Tensor) ->
     )
     height = max(1, tile // max(1, probabilities_nl.shape[1]))
     lengths_u = (ids_uk >= 0).sum(dim=1)
-    for length in lengths_u.unique().tolist():
+    for length in sorted(set(lengths_u.tolist())):
         for units in (lengths_u == length).nonzero()[:, 0].split(height):
             total_ul[units] = _sum_of_logs(total_ul[units], ids_uk[units, :length], multiply)
     return total_ul

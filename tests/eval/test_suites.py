@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from labeler.checks import Dissection
+from labeler.cli import app
 from labeler.errors import UnknownNameError, UsageError
 from labeler.propose.softwpmi import log_likelihood
-from labeler.suites import SUITES, run_suite, suite_module
+from labeler.suites import SUITES, Result, run_suite, suite_module
 
 references, timing, control = (suite_module(name) for name in ("references", "timing", "control"))
 
@@ -41,7 +43,7 @@ def test_both_dissection_loops_are_the_dissection_of_the_package():
     sparse_uc = references.dissection_sparse(maps_nuhw, masks_ncgg, known_nc, thresholds_u)
     np.testing.assert_allclose(sparse_uc, loop_uc)
     np.testing.assert_allclose(ours.iou(), loop_uc, atol=1e-6)
-    assert loop_uc[:5].min() > 0
+    assert loop_uc[:4].min() > 0
     assert (loop_uc[5] == 0).all()
 
 
@@ -86,6 +88,25 @@ def test_control_figures_are_of_the_layers_from_the_middle_on():
     assert 0 < low < 2 / 60 < high < 0.12
     nothing = control.summarise({"a": counts()}, [{"a": counts()}], [0])
     assert nothing.figures["decoys_accepted"] is None
+
+
+def test_the_command_passes_a_suite_its_own_arguments_and_prints_its_object(monkeypatch, capsys):
+    asked = []
+
+    def run(name, arguments, *, config, run):
+        asked.append((name, list(arguments), config, run))
+        return Result("speed", 3, {"softwpmi": 2.5, "invert": None}, "a table", {"softwpmi": (2.0, 3.0)})
+
+    monkeypatch.setattr("labeler.suites.run_suite", run)
+    command = ["eval", "speed", "--run", "runs/x", "--json", "--", "--size", "small"]
+    app(command, standalone_mode=False)
+    assert asked == [("speed", ["--size", "small"], None, Path("runs/x"))]
+    assert json.loads(capsys.readouterr().out) == {
+        "suite": "speed", "units": 3, "figures": {"softwpmi": 2.5, "invert": None},
+        "intervals": {"softwpmi": [2.0, 3.0]},
+    }  # fmt: skip
+    app(["eval", "speed"], standalone_mode=False)
+    assert capsys.readouterr().out == "a table\n"
 
 
 @pytest.mark.slow

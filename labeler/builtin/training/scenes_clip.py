@@ -8,6 +8,8 @@ concept to its anchor. (Without anchors the texts of concepts not learnt yet coi
 from being learnt.) Anchors and the maps' projections are thrown away; the shipped model is plain open_clip.
 
     python -m labeler.builtin.training.scenes_clip --name scenes-clip
+
+The shipped weights were trained in several legs, each `--start-from` the last; their quality files list them.
 """
 
 from __future__ import annotations
@@ -74,8 +76,8 @@ class Recipe:
 
 
 RECIPES = {
-    "scenes-clip": Recipe("test_resnet", seed=1001, steps=1300),
-    "scenes-clip-judge": Recipe("test_byobnet", seed=2002, steps=1900, text_every=1),
+    "scenes-clip": Recipe("test_resnet", seed=1001, steps=2800),
+    "scenes-clip-judge": Recipe("test_byobnet", seed=2002, steps=4200, text_every=1),
 }
 
 
@@ -279,7 +281,7 @@ def write_weights(name: str, recipe: Recipe, model: Any, out: Path, step: int, c
 
 
 def main() -> None:
-    """Command line; the defaults of each name made the shipped weights."""
+    """Command line; the defaults train from scratch for about as many steps as the shipped weights took."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
