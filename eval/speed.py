@@ -194,12 +194,12 @@ def dissection(plan: Plan) -> list[Row]:
         "loop": plain("loop", references.dissection_loop),
     }
     times = plan.watch.interleave(sides, warm=False)
+    for one, *others in zip(*found.values(), strict=True):
+        for other in others:
+            np.testing.assert_allclose(np.nan_to_num(other), np.nan_to_num(one), atol=1e-6)
     units = sum(maps_nuhw.shape[1] for maps_nuhw in maps.values())
     shown = int(masks_ncgg.flatten(2).any(2).any(0).sum())
     work = f"{units} units x {len(categories)} concepts ({shown} shown), {len(known)} images, {GRID} x {GRID}"
-    for name in ("sparse", "loop"):
-        for one, other in zip(found["ours"], found[name], strict=True):
-            np.testing.assert_allclose(np.nan_to_num(one), other, atol=1e-6)
     return [
         _row("dissection", times, "loop", f"{work}; loop over units and concepts"),
         _row("dissection_sparse", times, "sparse", f"{work}; loop over units, sparse counts"),

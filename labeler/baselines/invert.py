@@ -26,6 +26,9 @@ MIN_IMAGES = 9
 """A concept or formula that holds, or fails, on fewer images does not count (DESIGN 5, as for dissection)."""
 _TILE = 1 << 24  # entries of the masked ranks of one block of units: 128 MB
 
+_FORMULAS = [(op, first, second) for op in (1, 2) for first in (0, 1) for second in (0, 1)]
+"""Of two concepts: and (1) or or (2), and which of them are negated."""
+
 Doubles = NDArray[np.float64]
 
 
@@ -193,28 +196,20 @@ def _joined(
     sum_second_uc, sum_both_uc = ranks_nu.T @ second_nc, (ranks_nu * first_nu).T @ second_nc
     n_first_u1, n_second_1c = first_nu.sum(dim=0)[:, None], second_nc.sum(dim=0)[None]
     n_both_uc = first_nu.T @ second_nc
-    # Negation swaps a concept's sum s for 0 - s and its count n for images - n, in the conjunction too.
-    sums, counts, codes = [], [], []
-    for op in (1, 2):
-        for not_first, not_second in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            terms = [
-                _formula(op, not_first, not_second, *parts)
-                for parts in (
-                    (sum_first_u1, sum_second_uc, sum_both_uc, 0.0),
-                    (n_first_u1, n_second_1c, n_both_uc, float(images)),
-                )
-            ]
-            sums.append(terms[0])
-            counts.append(terms[1])
-            codes.append((op, not_first, not_second))
-    sums_uf, counts_uf = torch.cat(sums, dim=1), torch.cat(counts, dim=1)
+    # The ranks of all images sum to 0, so negation swaps a rank sum s for 0 - s, and a count n for images - n.
+    parts, sizes = (
+        (sum_first_u1, sum_second_uc, sum_both_uc, 0.0),
+        (n_first_u1, n_second_1c, n_both_uc, images),
+    )
+    sums_uf = torch.cat([_formula(*code, *parts) for code in _FORMULAS], dim=1)
+    counts_uf = torch.cat([_formula(*code, *sizes) for code in _FORMULAS], dim=1)
     values_uf = _auroc(sums_uf, counts_uf, images)
-    same_uf = (seconds[None] == first_u[:, None]).repeat(1, len(codes))
+    same_uf = (seconds[None] == first_u[:, None]).repeat(1, len(_FORMULAS))
     values_uf.masked_fill_(same_uf, torch.nan)
     best_u, auroc_u, fraction_u = _pick(
         values_uf, counts_uf, torch.tensor(images, device=values_uf.device), most_fraction, min_images
     )
-    code_u3 = torch.tensor(codes, device=values_uf.device)[best_u // len(seconds)]
+    code_u3 = torch.tensor(_FORMULAS, device=values_uf.device)[best_u // len(seconds)]
     formula_u5 = torch.stack(
         [code_u3[:, 0], first_u, code_u3[:, 1], seconds[best_u % len(seconds)], code_u3[:, 2]], dim=1
     )
