@@ -1,8 +1,8 @@
 """Keep freed memory for the next batch instead of giving it back to the system.
 
 A forward pass frees and asks for the same few hundred megabytes again and again. glibc returns blocks over
-32 MB to the kernel at once, and the page faults of getting them back cost as much as the arithmetic: on 2 cores
-EfficientNet-Lite0 at batch 32 went from 21 to 40 images per CPU-second with this. Peak memory is the same.
+32 MB to the kernel at once, and the page faults of getting them back cost as much as the arithmetic: on one
+core EfficientNet-Lite0 at batch 32 went from 21 to 40 images a second of CPU time. Peak memory is the same.
 """
 
 from __future__ import annotations

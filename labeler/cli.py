@@ -67,7 +67,7 @@ def run(
 @app.command()
 def status(run_directory: RunDirectory, as_json: AsJson = False) -> None:
     """How far a run is, by stage and verdict."""
-    from labeler.pipeline.status import run_status
+    from labeler.run_directory import run_status
 
     found = run_status(run_directory)
     _print(found, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in found.items()))

@@ -293,9 +293,14 @@ def parse_units(text: str, count: int, layer: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not _is_number(first) or (dash and not _is_number(last)):
             raise ConfigError(f"Units of {layer} are written like 0-31,40, not {text!r}.")
-        found.update(range(int(first), int(last if dash else first) + 1))
-    if not found or max(found) >= count:
-        raise ConfigError(f"Layer {layer} has units 0 to {count - 1}; {text!r} asks for others.")
+        start, stop = int(first), int(last if dash else first)
+        if not start <= stop < count:
+            raise ConfigError(f"Layer {layer} has units 0 to {count - 1}; {text!r} asks for others.")
+        found.update(range(start, stop + 1))
     return tuple(sorted(found))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -31,8 +31,10 @@ def test_paths_are_relative_to_the_config_file(tmp_path: Path) -> None:
         ({**MINIMAL, "target": {"model": "timm:x", "layers": []}}, "at least one layer"),
     ],
 )
-def test_a_wrong_config_is_one_sentence_that_names_the_right_key(data: dict, says: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=".*") as caught:
+def test_a_wrong_config_is_one_sentence_that_names_the_right_key(
+    data: dict, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
         parse_config(data, base=tmp_path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -58,6 +60,6 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
 
 def test_units_are_ranges_and_single_numbers() -> None:
     assert parse_units("0-3, 7,2", 8, "a") == (0, 1, 2, 3, 7)
-    for wrong in ("8", "x", "3-", "", "-1", "2-1"):
+    for wrong in ("8", "x", "3-", "", "-1", "2-1", "1,5-2", "0-99999999999", "²"):
         with pytest.raises(ConfigError):
             parse_units(wrong, 8, "a")

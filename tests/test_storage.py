@@ -60,7 +60,9 @@ def test_verify_finds_a_changed_file(tmp_path: Path) -> None:
     assert "missing" in verify_stage(final)[0]
 
 
-def _hold(run: Path, ready: "multiprocessing.synchronize.Event", go: "multiprocessing.synchronize.Event") -> None:
+def _hold(
+    run: Path, ready: "multiprocessing.synchronize.Event", go: "multiprocessing.synchronize.Event"
+) -> None:
     with run_lock(run):
         ready.set()
         go.wait(20)

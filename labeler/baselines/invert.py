@@ -196,13 +196,14 @@ def _joined(
     sum_second_uc, sum_both_uc = ranks_nu.T @ second_nc, (ranks_nu * first_nu).T @ second_nc
     n_first_u1, n_second_1c = first_nu.sum(dim=0)[:, None], second_nc.sum(dim=0)[None]
     n_both_uc = first_nu.T @ second_nc
-    # The ranks of all images sum to 0, so negation swaps a rank sum s for 0 - s, and a count n for images - n.
-    parts, sizes = (
-        (sum_first_u1, sum_second_uc, sum_both_uc, 0.0),
-        (n_first_u1, n_second_1c, n_both_uc, images),
+    # The ranks of all images sum to 0: negation swaps a rank sum s for 0 - s, a count n for images - n.
+    sums_uf, counts_uf = (
+        torch.cat([_formula(*code, first_u1, second_uc, both_uc, everything) for code in _FORMULAS], dim=1)
+        for first_u1, second_uc, both_uc, everything in (
+            (sum_first_u1, sum_second_uc, sum_both_uc, 0.0),
+            (n_first_u1, n_second_1c, n_both_uc, float(images)),
+        )
     )
-    sums_uf = torch.cat([_formula(*code, *parts) for code in _FORMULAS], dim=1)
-    counts_uf = torch.cat([_formula(*code, *sizes) for code in _FORMULAS], dim=1)
     values_uf = _auroc(sums_uf, counts_uf, images)
     same_uf = (seconds[None] == first_u[:, None]).repeat(1, len(_FORMULAS))
     values_uf.masked_fill_(same_uf, torch.nan)

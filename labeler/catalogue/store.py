@@ -204,8 +204,13 @@ class CatalogueStore:
         return [RoundRecord.model_validate_json(row[0]) for row in self._all(query, (str(unit),))]
 
     def forget_rounds(self, units: Iterable[UnitId]) -> None:
-        """Drop all rounds of units, so that they are asked for again; the ledger keeps their calls."""
-        self._write([("DELETE FROM rounds WHERE unit = ?", (str(unit),)) for unit in units])
+        """Drop all rounds of units, so that they are asked for again; the ledger keeps their calls.
+
+        The gate goes with them: until it is written anew, no verdict of the run is settled.
+        """
+        rounds = [("DELETE FROM rounds WHERE unit = ?", (str(unit),)) for unit in units]
+        if rounds:
+            self._write([*rounds, ("DELETE FROM meta WHERE key = 'gate'", ())])
 
     def get(self, key: str) -> str | None:
         """A stored model answer (`ResponseCache`)."""
@@ -227,15 +232,26 @@ class CatalogueStore:
         return {name: int(value) for name, value in zip(names, row or (0, 0, 0, 0), strict=True)}
 
     def _write(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
-        with self._lock, self._connection:
-            for statement, values in statements:
-                self._connection.execute(statement, tuple(values))
+        try:
+            with self._lock, self._connection:
+                for statement, values in statements:
+                    self._connection.execute(statement, tuple(values))
+        except sqlite3.DatabaseError as error:
+            raise self._broken(error) from None
 
     def _one(self, query: str, values: Sequence[object]) -> tuple[Any, ...] | None:
         rows = self._all(query, values, limit=1)
         return rows[0] if rows else None
 
     def _all(self, query: str, values: Sequence[object], limit: int | None = None) -> list[tuple[Any, ...]]:
-        with self._lock:
-            cursor = self._connection.execute(query, tuple(values))
-            return cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+        try:
+            with self._lock:
+                cursor = self._connection.execute(query, tuple(values))
+                return cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+        except sqlite3.DatabaseError as error:
+            raise self._broken(error) from None
+
+    def _broken(self, error: sqlite3.DatabaseError) -> RunError:
+        return RunError(
+            f"{self.path} cannot be used ({error}); restore it, make room, or run again elsewhere."
+        )

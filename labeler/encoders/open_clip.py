@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -166,9 +167,13 @@ def _from_file(name: str, path: Path, tags: Sequence[str]) -> tuple[torch.nn.Mod
     from open_clip.convert import convert_state_dict
 
     tensors = read_state_dict(path)
-    model, _, prepare = open_clip.create_model_and_transforms(
-        name, load_weights=False, pretrained_text=False, **_published_preprocessing(name, tags)
-    )
+    logging.disable(logging.WARNING)  # open_clip warns of the random weights that are replaced below
+    try:
+        model, _, prepare = open_clip.create_model_and_transforms(
+            name, load_weights=False, pretrained_text=False, **_published_preprocessing(name, tags)
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     try:
         model.load_state_dict(convert_state_dict(model, tensors))
     except (RuntimeError, KeyError):

@@ -21,6 +21,7 @@ from labeler.checks import (
     read_label,
     text_similarity,
 )
+from labeler.errors import ProbeError
 from labeler.pipeline.evidence import ProbeEvidence, embeddings_of
 from labeler.pipeline.inputs import ANNOTATIONS, Inputs
 from labeler.records import ActivationSummary, Label, SplitName, UnitId
@@ -91,6 +92,12 @@ class Bench:
         rows = self.evidence.rows_of(split, self.activations)
         propose = self.evidence.rows_of("propose", self.activations)
         shown = self.inputs.config.exemplars.shown
+        if not len(rows) or not len(propose):
+            readable = len(self.activations.readable_ids)
+            raise ProbeError(
+                f"The probe has {readable} readable images, too few for the splits propose, feedback and"
+                " test; give it more."
+            )
         exemplars = {
             int(unit): self.evidence.top_images(
                 self.activations, UnitId.of_side(layer, int(unit)), split, shown

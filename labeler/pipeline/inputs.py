@@ -15,12 +15,12 @@ from labeler.encoders import load_encoder
 from labeler.errors import ConfigError, RunError
 from labeler.probes import load_probe
 from labeler.records import UnitId
+from labeler.run_directory import read_run
 from labeler.seams import Encoder, ProbeDataset, Target
 from labeler.storage import fingerprint, write_atomic
 from labeler.targets import chosen_units, load_target, unit_names
 
 ANNOTATIONS = "annotations"
-_KEYS = frozenset({"fingerprint", "config", "target", "probe", "units", "warnings", "versions"})
 _PACKAGES = ("labeler", "torch", "torchvision", "open_clip_torch", "timm", "faiss-cpu", "numpy", "pillow")
 
 
@@ -153,26 +153,6 @@ def describe_run(inputs: Inputs) -> dict[str, Any]:
         "warnings": list(inputs.warnings),
         "versions": {"python": platform.python_version(), **_versions()},
     }
-
-
-def read_run(out: Path) -> dict[str, Any]:
-    """run.json of a run directory.
-
-    Raises:
-        RunError: when it is missing or broken.
-    """
-    path = out / "run.json"
-    if not path.is_file():
-        raise RunError(
-            f"{out} is not a run directory (no run.json); make one with: labeler run CONFIG --out {out}."
-        )
-    try:
-        data = json.loads(path.read_text())
-    except ValueError:
-        raise RunError(f"{path} is torn; delete {out} and run again.") from None
-    if not isinstance(data, dict) or not _KEYS <= data.keys():
-        raise RunError(f"{path} is not a run description; delete {out} and run again.")
-    return data
 
 
 def _versions() -> dict[str, str]:

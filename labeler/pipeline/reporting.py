@@ -9,8 +9,8 @@ from typing import Any
 from labeler.api import Catalogue
 from labeler.config import TargetConfig
 from labeler.errors import RunError
-from labeler.pipeline.inputs import read_run
 from labeler.report import RunInfo, build_report
+from labeler.run_directory import read_run
 
 
 def write_report(run: Path, out: Path) -> Path:

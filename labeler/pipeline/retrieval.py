@@ -13,10 +13,10 @@ from labeler.activations import ActivationIndex, Activations, EmbeddingIndex, La
 from labeler.config import Config
 from labeler.encoders import load_encoder
 from labeler.errors import CatalogueError, EncoderError, MissingExtraError, RunError, UnknownNameError
-from labeler.pipeline.inputs import read_run
 from labeler.pipeline.pass_stage import IMAGES, encoder_embeddings, find_index, index_directory
 from labeler.probes.decode import decode_image
 from labeler.records import UnitId
+from labeler.run_directory import read_run
 from labeler.seams import Encoder
 from labeler.storage import MANIFEST
 

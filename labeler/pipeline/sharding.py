@@ -18,9 +18,10 @@ from labeler.activations import PassShard, merge_shards, run_shard
 from labeler.allocator import keep_freed_memory
 from labeler.config import Config
 from labeler.errors import RunError, UsageError
-from labeler.pipeline.inputs import claim_directory, describe_run, load_inputs, read_run, restrict_units
+from labeler.pipeline.inputs import claim_directory, describe_run, load_inputs, restrict_units
 from labeler.pipeline.pass_stage import IMAGES, activations_key, area_measure, write_image_paths
 from labeler.pipeline.progress import Reporter, SilentReporter
+from labeler.run_directory import read_run
 from labeler.storage import MANIFEST, fingerprint, run_lock, stage_directory, verify_stage
 
 _INDEX = "shard-of-run.json"

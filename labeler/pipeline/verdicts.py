@@ -162,7 +162,9 @@ def _open_test(
         )  # fmt: skip
         return [
             judge_label(
-                label.model_copy(update={"checks": found, "split": "test", "match": _match(bench, data, label)}),
+                label.model_copy(
+                    update={"checks": found, "split": "test", "match": _match(bench, data, label)}
+                ),
                 config.gate,
                 tests[unit],
             )

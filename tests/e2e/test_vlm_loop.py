@@ -16,7 +16,7 @@ from pytest_httpserver import HTTPServer
 import labeler
 from labeler import cli
 from labeler.encoders import load_encoder
-from labeler.pipeline.status import run_status
+from labeler.run_directory import run_status
 
 HERE = Path(__file__).parent
 NETWORK = HERE / "toy_network.py"

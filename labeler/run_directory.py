@@ -1,4 +1,4 @@
-"""How far a run is, read from its directory without loading anything heavy."""
+"""A run directory as it lies on disk: run.json, and how far the run is. Nothing heavy is loaded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,33 @@ from typing import Any
 
 from labeler.catalogue import CatalogueStore
 from labeler.errors import RunError
-from labeler.pipeline.inputs import read_run
 from labeler.storage import MANIFEST
+
+_KEYS = frozenset({"fingerprint", "config", "target", "probe", "units", "warnings", "versions"})
 
 STAGES = ("activations", "exemplars", "visualisations")
 _NAMED = 20  # unreadable images that are named
 _GO_ON = "the same labeler run command goes on"
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """run.json of a run directory.
+
+    Raises:
+        RunError: when it is missing or broken.
+    """
+    path = out / "run.json"
+    if not path.is_file():
+        raise RunError(
+            f"{out} is not a run directory (no run.json); make one with: labeler run CONFIG --out {out}."
+        )
+    try:
+        data = json.loads(path.read_text())
+    except ValueError:
+        raise RunError(f"{path} is torn; delete {out} and run again.") from None
+    if not isinstance(data, dict) or not data.keys() >= _KEYS:
+        raise RunError(f"{path} is not a run description; delete {out} and run again.")
+    return data
 
 
 def run_status(run: Path) -> dict[str, Any]:
