@@ -110,8 +110,8 @@ def verify_stage(directory: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def run_lock(run: Path) -> Iterator[None]:
-    """Hold a run directory for one process; the lock goes with the process, however that ends.
+def run_lock(run: Path, part: str = "") -> Iterator[None]:
+    """Hold a run directory, or one `part` of it, for one process; the lock goes with the process.
 
     Raises:
         RunError: when another process holds it, or `run` cannot be written to or holds something else.
@@ -120,10 +120,10 @@ def run_lock(run: Path) -> Iterator[None]:
 
     try:
         names = {item.name for item in run.iterdir()} if run.is_dir() else set()
-        if names and not names & _OWN:
+        if names and not any(name in _OWN or name.startswith(".lock") for name in names):
             raise RunError(f"{run} is not empty and is not a run directory; give another --out.")
         run.mkdir(parents=True, exist_ok=True)
-        stream = (run / ".lock").open("a+")
+        stream = (run / f".lock{part}").open("a+")
     except OSError as error:
         cause = error.strerror or type(error).__name__
         raise RunError(f"{run} cannot be a run directory ({cause}); give another --out.") from None

@@ -71,7 +71,7 @@ def write_shard(
     number, count = parse_shard(shard)
     reporter = reporter or SilentReporter()
     keep_freed_memory()
-    with run_lock(out):
+    with run_lock(out, f"-{number}-of-{count}"):  # so that machines that share `out` do not wait
         inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
         key, settings = activations_key(inputs), inputs.config
         name, shard_key = f"shard-{number}-of-{count}", fingerprint("shard", key, number, count)

@@ -49,7 +49,7 @@ def unit_text(record: UnitRecord) -> str:
             lines += [f"  {name:<12} {check_sentence(check)}" for name, check in label.checks.items()]
     exemplars = [item for item in record.exemplars if item.tile]
     if exemplars:
-        lines += ["", "strongest photographs"]
+        lines += ["", "strongest images"]
         lines += [f"  {number(item.activation):>8}  {item.path}" for item in exemplars]
     return "\n".join(_plain(line) for line in lines)
 

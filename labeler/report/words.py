@@ -7,10 +7,9 @@ from labeler.records import CheckResult
 MEANING = {
     "prediction": "correlation of activation and label over the whole range of held-out images",
     "auprc": "average precision of the label for the unit's strongest 1 % of activations",
-    "real": "how much more the label fits the held-out top photographs than any photographs, in standard"
-    " deviations",
+    "real": "how much more the label fits the held-out top images than any images, in standard deviations",
     "synthetic": "how much more the label fits the unit's own synthetic pictures than those of other units",
-    "agreement": "share of other units whose photographs are less like the unit's synthetic pictures than its"
+    "agreement": "share of other units whose top images are less like the unit's synthetic pictures than its"
     " own are",
     "iou": "overlap of the activating region with the annotated masks of the concept",
 }
