@@ -180,7 +180,7 @@ class VisualiseConfig(Section):
 class ProposeConfig(Section):
     """Who proposes labels. Nothing here decides."""
 
-    kind: tuple[Literal["vocabulary", "vlm"], ...] = ("vocabulary",)
+    kind: tuple[Literal["vocabulary", "annotations", "vlm"], ...] = ("vocabulary",)
     """A list is a chain: all propose, the checks choose."""
     candidates: int = Field(default=4, ge=1, le=16)
     """Candidates per facet and round."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from labeler.baselines.invert import auroc
 from labeler.catalogue import CatalogueStore
 from labeler.config import Config
 from labeler.errors import ConfigError
-from labeler.pipeline.bench import Bench
+from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.evidence import embeddings_of
+from labeler.propose.annotated import AnnotatedProposer
 from labeler.propose.vlm import VlmProposer
 from labeler.propose.vocabulary import VocabularyProposer, VocabularySettings
 from labeler.records import KINDS, Kind, UnitId
@@ -44,7 +47,12 @@ def make_proposers(bench: Bench, store: CatalogueStore) -> list[Proposer]:
         EndpointError: when the endpoint needs a key and there is none.
     """
     settings = bench.inputs.config.propose
-    return [VlmProposer(settings, store) if kind == "vlm" else _vocabulary(bench) for kind in settings.kind]
+    makers: dict[str, Callable[[], Proposer]] = {
+        "vlm": lambda: VlmProposer(settings, store),
+        "vocabulary": lambda: _vocabulary(bench),
+        "annotations": lambda: _annotated(bench),
+    }
+    return [makers[kind]() for kind in settings.kind]
 
 
 def vocabulary(bench: Bench) -> dict[str, Kind]:
@@ -77,6 +85,32 @@ def _vocabulary(bench: Bench) -> VocabularyProposer:
         _reference(bench),
         VocabularySettings(candidates=bench.inputs.config.propose.candidates),
     )
+
+
+def _annotated(bench: Bench) -> AnnotatedProposer:
+    """Concepts ranked by AUROC on `propose`, less their median over the layer.
+
+    Less the median, since what half of a layer ranks well says little about this unit.
+    """
+    concepts, settings = bench.inputs.probe.concepts, bench.inputs.config
+    if not concepts:
+        raise ConfigError(
+            "propose.kind annotations needs a probe with annotated concepts, such as coco_panoptic."
+        )
+    rankings = {}
+    for side, units in by_layer(bench.inputs.units).items():
+        data = bench.layer_data(side, "propose")
+        areas_nc = np.asarray(bench.activations.areas[data.image_ids_n])
+        presence_nc = np.where(np.isnan(areas_nc), np.nan, areas_nc >= settings.checks.presence_area)
+        presence_nc[:, np.nansum(presence_nc, axis=0) < settings.checks.min_concept_images] = np.nan
+        found_uc = auroc(torch.from_numpy(data.activations_nu), torch.from_numpy(presence_nc)).numpy()
+        known = np.flatnonzero(~np.isnan(found_uc).all(axis=0))
+        lead_uc = found_uc[:, known] - np.median(found_uc[:, known], axis=0)
+        for unit in units:
+            if unit.index in data.position:
+                order = known[np.argsort(-lead_uc[data.position[unit.index]], kind="stable")]
+                rankings[unit] = [(concepts[c].name, _kind(concepts[c].category)) for c in order.tolist()]
+    return AnnotatedProposer(rankings, settings.propose.candidates)
 
 
 def _reference(bench: Bench) -> NDArray[np.int64]:
