@@ -252,6 +252,5 @@ class CatalogueStore:
             raise self._broken(error) from None
 
     def _broken(self, error: sqlite3.DatabaseError) -> RunError:
-        return RunError(
-            f"{self.path} cannot be used ({error}); restore it, make room, or run again elsewhere."
-        )
+        advice = "restore it, make room, or run again elsewhere"
+        return RunError(f"{self.path} is not a readable catalogue ({error}): {advice}.")
