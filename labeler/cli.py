@@ -29,6 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the config.")
 ]
+TrustCode = Annotated[
+    Path | None,
+    typer.Option("--trust-code", metavar="FILE", help="Python file a file: target may execute."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="The run directory.")]
 
 
@@ -49,10 +53,7 @@ def run(
         typer.Option("--units", metavar="LAYER:0-63,80", help="Only these units; 3- is a negative side."),
     ] = None,
     overrides: Overrides = None,
-    trust_code: Annotated[
-        Path | None,
-        typer.Option("--trust-code", metavar="FILE", help="Python file a file: target may execute."),
-    ] = None,
+    trust_code: TrustCode = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -195,10 +196,7 @@ def activations(
         list[str] | None, typer.Option("--units", metavar="LAYER:0-63,80", help="As for labeler run.")
     ] = None,
     overrides: Overrides = None,
-    trust_code: Annotated[
-        Path | None,
-        typer.Option("--trust-code", metavar="FILE", help="Python file a file: target may execute."),
-    ] = None,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one shard of the images to the target; labeler merge joins the shards of all machines."""

@@ -69,9 +69,7 @@ class CatalogueStore:
             self._connection = self._open(read_only)
             self._check_version(read_only)
         except sqlite3.DatabaseError as error:
-            raise RunError(
-                f"{path} is not a readable catalogue ({error}); restore it or run again."
-            ) from None
+            raise self._broken(error) from None
 
     def _open(self, read_only: bool) -> sqlite3.Connection:
         mode = "ro" if read_only else "rwc"

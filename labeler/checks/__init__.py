@@ -24,6 +24,7 @@ from labeler.checks.judges import (
     enough_images,
     read_label,
     read_labels,
+    terms_of,
     text_similarity,
 )
 from labeler.checks.nulls import subset_draws
@@ -37,7 +38,7 @@ __all__ = [
     "CHECKS", "Agreement", "AnnotationJudge", "Cut", "Decision", "Dissection", "EncoderJudge", "Judge",
     "Judged", "LayerData", "NaturalRange", "PictureData", "Reading", "check_labels", "choose_decoys",
     "decide", "decoy_cut", "enough_images", "judge_label", "judge_picture", "layer_agreements", "read_label",
-    "read_labels", "text_similarity", "unit_agreement",
+    "read_labels", "terms_of", "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
 CHECKS = ("prediction", "auprc", "real", "synthetic", "agreement", "iou")

@@ -26,6 +26,7 @@ from labeler.checks import (
     judge_label,
     judge_picture,
     layer_agreements,
+    terms_of,
     unit_agreement,
 )
 from labeler.pipeline.bench import Bench, by_layer
@@ -186,7 +187,7 @@ def _decoys(
 ) -> dict[int, tuple[Label, ...]]:
     by_index = {unit.index: labels for unit, labels in finals.items()}
     least = bench.inputs.config.checks.match_similarity
-    texts = sorted({term for labels in by_index.values() for label in labels for term in _terms(label)})
+    texts = sorted({term for labels in by_index.values() for label in labels for term in terms_of(label)})
     vectors = dict(zip(texts, bench.inputs.encoder.embed_texts(texts), strict=True)) if texts else {}
     related = {
         unit: {
@@ -203,10 +204,6 @@ def _decoys(
         bench.inputs.config.seed,
         related=related,
     )
-
-
-def _terms(label: Label) -> tuple[str, ...]:
-    return label.formula.terms if label.formula is not None else (label.text,)
 
 
 def _match(bench: Bench, data: LayerData, label: Label) -> str:
