@@ -27,6 +27,10 @@ class LabelerError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Processes that decode images send errors by pickle, which would call __init__ with the message.
+        return _again, (type(self), self.args), self.__dict__
+
 
 class UsageError(LabelerError):
     """The command line is wrong."""
@@ -106,3 +110,7 @@ class CatalogueError(LabelerError):
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The `count` names in `known` most like `name`, best first; empty when none is close."""
     return difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+
+
+def _again(kind: type[LabelerError], arguments: tuple[object, ...]) -> LabelerError:
+    return kind.__new__(kind, *arguments)

@@ -3,7 +3,7 @@
 from labeler.activations.extract import run_pass, run_shard
 from labeler.activations.index import ActivationIndex, EmbeddingIndex
 from labeler.activations.revisit import image_maps, unit_maps
-from labeler.activations.sample import BANDS, band_of, sample_bands
+from labeler.activations.sample import BANDS, sample_bands
 from labeler.activations.shards import PassShard, merge_shards
 from labeler.activations.store import Activations, LayerActivations
 
@@ -14,7 +14,6 @@ __all__ = [
     "EmbeddingIndex",
     "LayerActivations",
     "PassShard",
-    "band_of",
     "image_maps",
     "merge_shards",
     "run_pass",

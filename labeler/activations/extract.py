@@ -15,6 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from labeler.activations.loader import batches, forward, prefetch, stack_padded
+from labeler.activations.processes import Decoding, by_processes
 from labeler.activations.quantiles import RunningQuantile
 from labeler.activations.rows import FileRows, LateRows, MemoryRows, Rows
 from labeler.activations.shards import LayerState, PassShard, merge_shards
@@ -37,6 +38,7 @@ def run_pass(
     *,
     measure: Measure | None = None,
     workers: int = 2,
+    decoding: Decoding = "auto",
     seed: int = 0,
     progress: Progress | None = None,
     directory: Path | None = None,
@@ -48,8 +50,9 @@ def run_pass(
         probe: the images. One that raises `UnreadableImageError` keeps its id and counts in nothing.
         encoders: image-text models by name; each embeds the same decoded images.
         settings: block size, k, tail, precision and memory budget.
-        measure: a fixed number of floats per image, e.g. the areas of annotated concepts; called in threads.
-        workers: decoding threads; 0 decodes in the caller's thread.
+        measure: a fixed number of floats per image, e.g. the areas of annotated concepts; called by workers.
+        workers: decoding threads or processes; 0 decodes in the caller's thread.
+        decoding: which of the two (`by_processes`); the result is the same.
         seed: chooses the indexed images when the dense matrices exceed the budget.
         progress: told after every block.
         directory: where the tables with a row for each image go as they come, so that memory does not grow
@@ -60,7 +63,8 @@ def run_pass(
     """
     shard = run_shard(
         target, probe, encoders, settings,
-        measure=measure, workers=workers, seed=seed, progress=progress, directory=directory,
+        measure=measure, workers=workers, decoding=decoding, seed=seed, progress=progress,
+        directory=directory,
     )  # fmt: skip
     return merge_shards([shard])
 
@@ -74,6 +78,7 @@ def run_shard(
     shard: tuple[int, int] = (0, 1),
     measure: Measure | None = None,
     workers: int = 2,
+    decoding: Decoding = "auto",
     seed: int = 0,
     progress: Progress | None = None,
     directory: Path | None = None,
@@ -91,7 +96,8 @@ def run_shard(
     to_index = indexed[(indexed >= first) & (indexed < last)]
     recorder = _Recorder.start(target, encoders, settings, to_index, last - first, directory)
     reader = _Reader(target, probe, encoders, measure)
-    stream = prefetch(range(first, last), reader.read, workers=workers, ahead=2 * size)
+    processes = by_processes(decoding, target.device, last - first)
+    stream = prefetch(range(first, last), reader.read, workers=workers, ahead=2 * size, processes=processes)
     for done, block in enumerate(batches(stream, size)):
         recorder.record(done * size, first + done * size, block)
         if progress is not None:
@@ -131,7 +137,7 @@ class _Decoded:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Decodes in the loader's threads. None stands for an unreadable image."""
+    """Decodes in the loader's threads or processes. None stands for an unreadable image."""
 
     target: Target
     probe: ProbeDataset
@@ -233,7 +239,8 @@ class _Recorder:
         if not good:
             return
         prepared = [None if image is None else image.prepared for image in block]
-        images_bchw = stack_padded(prepared, self.settings.batch_size, block[good[0]].prepared.shape)  # type: ignore[union-attr]
+        shape = block[good[0]].prepared.shape  # type: ignore[union-attr]
+        images_bchw = stack_padded(prepared, self.settings.batch_size, shape, pinned=self._pinned)
         maps = forward(self.target, images_bchw, self.target.layers, self.settings.precision)
         ids_b = torch.tensor([first_id + slot for slot in good])
         slots = self._slots_to_index(ids_b.numpy())
@@ -281,9 +288,13 @@ class _Recorder:
             if good:
                 prepared = [None if image is None else image.encoded[name] for image in block]
                 shape = block[good[0]].encoded[name].shape  # type: ignore[union-attr]
-                padded = stack_padded(prepared, self.settings.batch_size, shape)
+                padded = stack_padded(prepared, self.settings.batch_size, shape, pinned=self._pinned)
                 embeddings_bd[good] = encoder.embed_images(padded)[good]
             self.embeddings[name].append(embeddings_bd)
+
+    @property
+    def _pinned(self) -> bool:
+        return self.target.device.type == "cuda"
 
     def finish(self, plan: str, total: int, first: int) -> PassShard:
         layers = {name: state.finish() for name, state in self.layers.items()}

@@ -1,4 +1,4 @@
-"""Images decoded ahead of the forward pass, in order, by a few threads and a bounded queue."""
+"""Images decoded ahead of the forward pass, in order, by a few threads or processes, and stacked for it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from labeler.activations.processes import in_processes
 from labeler.seams import Target
 
 Item = TypeVar("Item")
@@ -18,15 +19,24 @@ Result = TypeVar("Result")
 
 
 def prefetch(
-    items: Iterable[Item], work: Callable[[Item], Result], *, workers: int, ahead: int
+    items: Sequence[Item],
+    work: Callable[[Item], Result],
+    *,
+    workers: int,
+    ahead: int,
+    processes: bool = False,
 ) -> Iterator[Result]:
     """`work` of every item, in order, computed by `workers` threads at most `ahead` items in front.
 
     The first exception that `work` raises is raised here, at its item's turn. Closing the iterator, or an
     interrupt, drops what has not started. With ``workers=0`` everything happens in the caller's thread.
+    `processes`: the workers are forked processes, see `in_processes`.
     """
     if workers == 0:
         yield from map(work, items)
+        return
+    if processes:
+        yield from in_processes(items, work, workers=workers, ahead=ahead)
         return
     source = iter(items)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="labeler-decode")
@@ -49,13 +59,16 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def stack_padded(images: Sequence[Tensor | None], size: int, shape: Sequence[int]) -> Tensor:
+def stack_padded(
+    images: Sequence[Tensor | None], size: int, shape: Sequence[int], *, pinned: bool = False
+) -> Tensor:
     """A block ``(size, *shape)``: zeros where an image is None and past the end.
 
     A block always has the same size, so that a kernel chosen by size, and with it the last bit of an
-    activation, cannot depend on how many images a shard or the dataset has.
+    activation, cannot depend on how many images a shard or the dataset has. `pinned` memory is what a GPU
+    fetches by itself while the program goes on; torch keeps it for the next block.
     """
-    block = torch.empty(size, *shape)
+    block = torch.empty(size, *shape, pin_memory=pinned)
     for slot in range(size):
         image = images[slot] if slot < len(images) else None
         if image is None:

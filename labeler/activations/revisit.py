@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from labeler.activations.loader import batches, forward, prefetch, stack_padded
+from labeler.activations.processes import Decoding, by_processes
 from labeler.errors import UnknownNameError
 from labeler.seams import ProbeDataset, Progress, Target
 
@@ -25,6 +26,7 @@ def unit_maps(
     *,
     batch_size: int = 32,
     workers: int = 2,
+    decoding: Decoding = "auto",
     progress: Progress | None = None,
     precision: Precision = "float32",
 ) -> Iterator[tuple[str, int, int, NDArray[np.float32]]]:
@@ -50,8 +52,9 @@ def unit_maps(
     done = 0
     for layers, image_ids in by_layers.items():
         for ids_b, _, maps in image_maps(
-            target, probe, image_ids, layers, batch_size=batch_size, workers=workers, precision=precision
-        ):
+            target, probe, image_ids, layers,
+            batch_size=batch_size, workers=workers, decoding=decoding, precision=precision,
+        ):  # fmt: skip
             for row, image_id in enumerate(ids_b.tolist()):
                 for layer in layers:
                     units = sorted(units_of[image_id][layer])
@@ -71,6 +74,7 @@ def image_maps(
     *,
     batch_size: int = 32,
     workers: int = 2,
+    decoding: Decoding = "auto",
     precision: Precision = "float32",
 ) -> Iterator[tuple[NDArray[np.int64], list[Image], dict[str, Tensor]]]:
     """All maps of `layers` for `image_ids`, in order, by batches: ids ``(b,)``, images, maps by layer.
@@ -86,10 +90,14 @@ def image_maps(
         image = probe.image(image_id)
         return image_id, image, target.prepare(image)
 
-    stream = prefetch([int(i) for i in image_ids], read, workers=workers, ahead=2 * batch_size)
+    pinned, processes = target.device.type == "cuda", by_processes(decoding, target.device, len(image_ids))
+    stream = prefetch(
+        [int(i) for i in image_ids], read, workers=workers, ahead=2 * batch_size, processes=processes
+    )
     for batch in batches(stream, batch_size):
         prepared = [tensor for _, _, tensor in batch]
-        maps = forward(target, stack_padded(prepared, batch_size, prepared[0].shape), layers, precision)
+        block = stack_padded(prepared, batch_size, prepared[0].shape, pinned=pinned)
+        maps = forward(target, block, layers, precision)
         ids_b = np.array([image_id for image_id, _, _ in batch], dtype=np.int64)
         yield (
             ids_b,

@@ -15,8 +15,10 @@ BANDS: tuple[BandName, ...] = get_args(BandName)
 _RESTING = 1e-6  # a rectified unit at rest; the same range as that of a dead unit
 
 
-def band_of(activations_n: NDArray[np.float32]) -> NDArray[np.int8]:
-    """The band of each image for one unit, as its position in `BANDS`.
+def sample_bands(
+    activations_nu: NDArray[np.float32], ids_n: NDArray[np.int64], per_band: int, seed: int
+) -> NDArray[np.int64]:
+    """Up to `per_band` images of each band for each unit: ids ``(u, 5, per_band)``, -1 where there are fewer.
 
     With p the unit's percentiles (order statistics, no interpolation) over the images given:
 
@@ -25,17 +27,6 @@ def band_of(activations_n: NDArray[np.float32]) -> NDArray[np.int8]:
 
     Silent goes first, so a constant unit is silent everywhere and a unit that fires in 2 % of the images has
     only top, high and silent ones. Every image has exactly one band, equal values have the same one.
-
-    Args:
-        activations_n: pooled activations ``(n,)``, finite.
-    """
-    return _codes(np.asarray(activations_n)[:, None])[:, 0]
-
-
-def sample_bands(
-    activations_nu: NDArray[np.float32], ids_n: NDArray[np.int64], per_band: int, seed: int
-) -> NDArray[np.int64]:
-    """Up to `per_band` images of each band for each unit: ids ``(u, 5, per_band)``, -1 where there are fewer.
 
     Chosen in an order that depends on image id and `seed` alone, the same for all units, so that units share
     images and other images coming or going disturb little.

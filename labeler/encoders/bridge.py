@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from labeler.encoders.memo import unit_norm
 from labeler.encoders.sentences import DIM, SentenceEncoder, minilm
-from labeler.encoders.weights import copy_in_order, read_state_dict
-from labeler.errors import MissingExtraError
+from labeler.encoders.weights import copy_in_order
+from labeler.errors import EncoderError, MissingExtraError
 from labeler.storage import file_sha256, fingerprint
+from labeler.weight_files import read_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -151,7 +152,7 @@ def _classifier(
 
     network = timm.create_model(CLASSIFIERS[classifier][0], pretrained=False)
     # Made by another code base: the tensors have other names, the same shapes in the same order.
-    copy_in_order(network, read_state_dict(weights), weights)
+    copy_in_order(network, read_weights(weights, EncoderError), weights)
     settings = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
     transform = create_transform(**settings)
     return network.eval().requires_grad_(False).to(device), transform

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from labeler.encoders.memo import TextMemo, unit_norm
-from labeler.encoders.weights import read_state_dict
 from labeler.errors import EncoderError, UnknownNameError
 from labeler.storage import fingerprint
+from labeler.weight_files import read_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -166,7 +166,7 @@ def _from_file(name: str, path: Path, tags: Sequence[str]) -> tuple[torch.nn.Mod
     import open_clip
     from open_clip.convert import convert_state_dict
 
-    tensors = read_state_dict(path)
+    tensors = read_weights(path, EncoderError)
     logging.disable(logging.WARNING)  # open_clip warns of the random weights that are replaced below
     try:
         model, _, prepare = open_clip.create_model_and_transforms(

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labeler.encoders.memo import TextMemo
-from labeler.encoders.weights import read_state_dict
 from labeler.errors import EncoderError, MissingExtraError
 from labeler.storage import file_sha256, fingerprint
+from labeler.weight_files import read_weights
 
 LAYERS, HEADS, DIM = 6, 12, 384
 LONGEST = 256
@@ -38,7 +38,7 @@ class SentenceEncoder:
         from tokenizers import Tokenizer
 
         weights, words = folder / "model.safetensors", folder / "tokenizer.json"
-        tensors = read_state_dict(weights)
+        tensors = read_weights(weights, EncoderError)
         if tuple(tensors.get(f"encoder.layer.{LAYERS - 1}.output.dense.weight", torch.empty(0)).shape) != (
             DIM,
             4 * DIM,

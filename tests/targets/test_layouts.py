@@ -45,6 +45,22 @@ def test_convolution_maps_keep_their_place():
     assert_planted_patch_found(target(network, ["2"], (32, 48)), "2", (4, 6))
 
 
+@pytest.mark.parametrize(("channels", "kernel", "groups"), [(16, 1, 1), (16, 1, 4), (16, 1, 16), (16, 8, 4)])
+def test_grouped_and_pointwise_convolutions_keep_their_place_and_count_their_outputs(
+    channels, kernel, groups
+):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, channels, 8 // kernel, stride=8 // kernel),
+        nn.Conv2d(channels, 2 * channels, kernel, stride=kernel, groups=groups),
+    )
+    made = target(network, ["1"], (32, 48))
+    assert made.unit_count("1") == 2 * channels
+    assert_planted_patch_found(made, "1", (4, 6))
+    images = torch.randn(2, 3, 32, 48)
+    torch.testing.assert_close(made.maps(images, ["1"])["1"], network(images))
+
+
 @pytest.mark.parametrize("registers", [0, 4])
 def test_timm_vit_drops_class_and_register_tokens(registers):
     network = timm.models.VisionTransformer(
@@ -55,7 +71,10 @@ def test_timm_vit_drops_class_and_register_tokens(registers):
     assert made.layers == ("patch_embed", "blocks.0.attn", "blocks.1", "fc_norm", "head")
     assert_planted_patch_found(made, "patch_embed", (3, 4))
     assert_planted_patch_found(made, "blocks.1", (3, 4))
-    assert made.maps(torch.zeros(2, 3, 48, 64), ["head"])["head"].shape == (2, 3, 1, 1)
+    images = torch.randn(2, 3, 48, 64)
+    logits = made.maps(images, ["head"])["head"]
+    assert logits.shape == (2, 3, 1, 1)
+    torch.testing.assert_close(logits[:, :, 0, 0], network(images))
 
 
 def test_torchvision_vit_drops_its_class_token():
