@@ -155,6 +155,8 @@ class ExemplarsConfig(Section):
     considered: int = Field(default=24, ge=2, le=200)
     """Top exemplars of `propose` whose activating regions are embedded to find facets."""
     near_misses: int = Field(default=4, ge=0, le=16)
+    per_band: int = Field(default=2, ge=0, le=8)
+    """Images in the report from each band below top, so that a unit is seen over its whole range."""
     max_facets: int = Field(default=4, ge=1, le=8)
 
     @model_validator(mode="after")
@@ -180,8 +182,8 @@ class VisualiseConfig(Section):
 class ProposeConfig(Section):
     """Who proposes labels. Nothing here decides."""
 
-    kind: tuple[Literal["vocabulary", "annotations", "vlm"], ...] = ("vocabulary",)
-    """A list is a chain: all propose, the checks choose."""
+    kind: tuple[Literal["vocabulary", "annotations", "compounds", "vlm"], ...] = ("vocabulary",)
+    """A list is a chain: all propose, the checks choose. ``compounds`` joins words by or, and, not."""
     candidates: int = Field(default=4, ge=1, le=16)
     """Candidates per facet and round."""
     vocabulary: str = "auto"
@@ -222,6 +224,9 @@ class ChecksConfig(Section):
     """Share of an image that a concept must cover to be present in it."""
     match_similarity: float = Field(default=0.8, gt=0, le=1)
     """Least text-embedding cosine at which a free label counts as an annotated concept."""
+    interventions: int = Field(default=12, ge=0)
+    """Test images per annotated concept that *intervention* alters, each into four images that the target is
+    shown; 0: none. A sign-flip p of 12 goes down to 1/4096, and 5 are the fewest that can be significant."""
     permutations: int = Field(default=1000, ge=100)
     correlated: float = Field(default=0.7, gt=0, le=1)
     """Units correlated above this with the unit under test are left out of its specificity null."""
@@ -237,7 +242,9 @@ class GateConfig(Section):
 
     precision: float = Field(default=0.9, gt=0.5, lt=1)
     """Requested share of right labels among the accepted ones."""
-    require: tuple[Literal["prediction", "auprc", "real", "synthetic", "agreement", "iou"], ...] = ()
+    require: tuple[
+        Literal["prediction", "auprc", "real", "synthetic", "agreement", "iou", "intervention"], ...
+    ] = ()
     """Checks that are necessary wherever they apply."""
     significance: float = Field(default=0.05, gt=0, lt=1)
     """Family-wise error per unit over the labels tested."""
@@ -262,7 +269,10 @@ class ExecutorConfig(Section):
     device: str = "auto"
     """``auto`` takes CUDA, then MPS, then the CPU."""
     workers: int = Field(default=2, ge=0, le=64)
-    """Threads that decode images ahead of the pass."""
+    """How many threads or processes decode images ahead of the pass; 0: none, the pass waits."""
+    decoding: Literal["auto", "threads", "processes"] = "auto"
+    """Who they are; the results are the same. Processes need a system that forks. auto: processes for a
+    target on CUDA and 5,000 images or more, else threads."""
 
 
 class Config(Section):

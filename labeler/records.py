@@ -209,10 +209,24 @@ class ActivationSummary(Record):
     histogram_edges: tuple[float, ...] = ()
 
 
+class DissectedConcept(Record):
+    """The annotated concept of a category that a unit's activation masks cover best (Network Dissection).
+
+    `iou` in [0, 1], over held-out annotated images, of which `images` show the concept.
+    """
+
+    category: str
+    concept: str
+    iou: float
+    images: int
+
+
 class UnitRecord(Record):
     """Everything the catalogue knows about one unit, and everything that led to its verdict.
 
-    `unit` is the `UnitId` as text; `name` what the user calls it, empty for all but named directions.
+    `unit` is the `UnitId` as text; `name` what the user calls it, empty for all but named directions. `bands`
+    are images from the rest of its range, strongest first, which no proposer sees; `dissection` the best
+    concept of each category, best first.
     """
 
     unit: str
@@ -228,9 +242,11 @@ class UnitRecord(Record):
     facets: tuple[Facet, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     near_misses: tuple[Exemplar, ...] = ()
+    bands: tuple[Exemplar, ...] = ()
     visualisations: tuple[Visualisation, ...] = ()
     rounds: tuple[RoundRecord, ...] = ()
     activation: ActivationSummary | None = None
+    dissection: tuple[DissectedConcept, ...] = ()
 
     @property
     def id(self) -> UnitId:

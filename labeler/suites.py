@@ -19,8 +19,16 @@ from labeler.errors import LabelerError, UnknownNameError
 from labeler.resources import resource_directory
 
 SUITES = {
+    "baselines": "our labels, Network Dissection, SoftWPMI and INVERT side by side on the units of a run",
+    "calibrate": "fit the gate on planted networks, and write its calibration",
     "control": "the same architecture with random weights: how many of its units are accepted",
+    "cosy": "whether units fire more on images of their labels than on others: AUC and MAD",
+    "gate": "whether the gate tells right labels from wrong ones, and its probabilities are true",
+    "known": "the outputs of a classifier against the names of their classes",
     "memory": "the pass's peak memory: whether it grows with the images, and how many units fit",
+    "planted": "label accuracy by kind of unit, on networks whose units' truth is known",
+    "sanity": "the missing-label and extra-label tests on every check",
+    "simulation": "label-predicted against real activation on held-out images, by a judge nobody used",
     "speed": "each part against a plain loop that does the same, in one run",
 }
 """Suites by name, with what they measure. Each is the module ``eval/NAME.py`` with a function ``main``."""

@@ -12,9 +12,13 @@ from typing import TypeVar
 import numpy as np
 
 from labeler.checks.auprc import check_auprc
+from labeler.checks.calibration import Calibration, expected_precision_cut, shipped
 from labeler.checks.consistency import Agreement, check_real, check_synthetic, measure_agreement
+from labeler.checks.coverage import coverage, presence_threshold
 from labeler.checks.data import LayerData, Pairs, PictureData, Readings, rounded
-from labeler.checks.gate import Cut, Judged, choose_decoys, decoy_cut, judge_label
+from labeler.checks.decoys import Cut, choose_decoys, decoy_cut
+from labeler.checks.gate import Gate, Judged
+from labeler.checks.intervention import Interventions, check_intervention
 from labeler.checks.iou import Dissection, check_iou
 from labeler.checks.judges import (
     AnnotationJudge,
@@ -29,19 +33,21 @@ from labeler.checks.judges import (
 )
 from labeler.checks.nulls import subset_draws
 from labeler.checks.prediction import check_prediction
+from labeler.checks.rivals import Rivals, Words
 from labeler.checks.trust import NaturalRange, judge_picture
 from labeler.checks.verdict import Decision, decide
 from labeler.config import ChecksConfig
 from labeler.records import CheckResult, Label
 
 __all__ = [
-    "CHECKS", "Agreement", "AnnotationJudge", "Cut", "Decision", "Dissection", "EncoderJudge", "Judge",
-    "Judged", "LayerData", "NaturalRange", "PictureData", "Reading", "check_labels", "choose_decoys",
-    "decide", "decoy_cut", "enough_images", "judge_label", "judge_picture", "layer_agreements", "read_label",
-    "read_labels", "terms_of", "text_similarity", "unit_agreement",
+    "CHECKS", "Agreement", "AnnotationJudge", "Calibration", "Cut", "Decision", "Dissection",
+    "EncoderJudge", "Gate", "Interventions", "Judge", "Judged", "LayerData", "NaturalRange", "PictureData",
+    "Reading", "Rivals", "Words", "check_labels", "choose_decoys", "coverage", "decide", "decoy_cut",
+    "enough_images", "expected_precision_cut", "judge_picture", "layer_agreements", "presence_threshold",
+    "read_label", "read_labels", "shipped", "terms_of", "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
-CHECKS = ("prediction", "auprc", "real", "synthetic", "agreement", "iou")
+CHECKS = ("prediction", "rivals", "auprc", "real", "synthetic", "agreement", "iou", "intervention")
 LABELS_AT_ONCE = 256
 """Distinct labels read at once: their scores over the whole probe are in memory together."""
 NO_PICTURES = "synthetic pictures take no part on this split"
@@ -77,6 +83,9 @@ def check_labels(
     *,
     pictures: PictureData | None,
     dissection: Dissection | None,
+    interventions: Interventions | None = None,
+    rivals: Rivals | None = None,
+    agreements: Mapping[str, Agreement] | None = None,
     settings: ChecksConfig,
     seed: int,
     min_images: int | None = None,
@@ -91,11 +100,15 @@ def check_labels(
         judges: in order; the first that knows a label judges it.
         pictures: the run's FVs, or None where they do not take part.
         dissection: the layer's dissection, its concepts those of the `AnnotationJudge`, or None.
+        interventions: what altered images did to the layer, or None where none were made.
+        rivals: the words that compete with the labels, or None where there are none.
+        agreements: those of `layer_agreements`, where they are known already.
         settings: constants of the checks.
         seed: of the run; only *auprc*'s null draws from it.
         min_images: least usable images; `settings.min_test_images` where None (`feedback` has fewer).
     """
-    agreements = {} if pictures is None else layer_agreements(data, judges, pictures, settings)
+    if agreements is None:
+        agreements = {} if pictures is None else layer_agreements(data, judges, pictures, settings)
     draw = subset_draws(settings.permutations, max(50, len(data.image_ids_n) // 5), seed)
     least = settings.min_test_images if min_images is None else min_images
     groups: dict[str, list[int]] = {}
@@ -109,9 +122,11 @@ def check_labels(
         where = [(index, column) for column, key in enumerate(part) for index in groups[key]]
         units = np.array([data.position[pairs[index][0]] for index, _ in where], dtype=np.int64)
         batch = Pairs(units, np.array([column for _, column in where], dtype=np.int64))
-        checks = _read_checks(data, labels, batch, judges, settings, least, draw)
+        facets = [pairs[index][1].facet for index, _ in where]
+        checks = _read_checks(data, labels, batch, facets, judges, rivals, settings, least, draw)
         checks["synthetic"] = _synthetic(data, labels, batch, judges, pictures, agreements, settings)
         checks["iou"] = _iou(data, labels, batch, judges, dissection, settings)
+        checks["intervention"] = _intervention(data, labels, batch, judges, interventions, settings)
         for row, (index, _) in enumerate(where):
             found[index] = {name: results[row] for name, results in checks.items()}
             found[index]["agreement"] = unit_agreement(agreements, pairs[index][0], pictures is not None)
@@ -127,7 +142,9 @@ def _read_checks(
     data: LayerData,
     labels: Sequence[Label],
     pairs: Pairs,
+    facet_p: Sequence[int],
     judges: Sequence[Judge],
+    rivals: Rivals | None,
     settings: ChecksConfig,
     least: int,
     draw: Callable[[int], np.ndarray],
@@ -149,6 +166,11 @@ def _read_checks(
         "auprc": check_auprc(data, readings, inside, least, units, draw),
         "real": check_real(data, readings, inside, least, units),
     }
+    if rivals is not None:
+        distinct = [labels[column] for column in known]
+        made["rivals"] = rivals.check(readings, distinct, inside, [facet_p[row] for row in rows])
+    else:
+        made["rivals"] = [CheckResult.not_applicable("there are no words to compare with")] * len(inside)
     unknown = CheckResult.not_applicable("no judge knows this label")
     return {name: _spread(results, rows, len(pairs), unknown) for name, results in made.items()}
 
@@ -193,8 +215,28 @@ def _iou(
     judge = next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
     if dissection is None or judge is None:
         return [CheckResult.not_applicable("no annotated images were dissected")] * len(pairs)
-    # Masks of compound labels are not kept, so only simple ones have an IoU.
-    matches = [None if label.formula else judge.match(label.text, label.kind) for label in labels]
-    concepts = [None if match is None else match[0] for match in matches]
+    concepts = _simple_concepts(judge, labels)
     wanted = [concepts[label] for label in pairs.label_p]
     return check_iou(data, dissection, pairs.unit_p, wanted, settings.min_null_units)
+
+
+def _intervention(
+    data: LayerData,
+    labels: Sequence[Label],
+    pairs: Pairs,
+    judges: Sequence[Judge],
+    interventions: Interventions | None,
+    settings: ChecksConfig,
+) -> list[CheckResult]:
+    judge = next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
+    if interventions is None or judge is None:
+        return [CheckResult.not_applicable("no altered images were made")] * len(pairs)
+    concepts = _simple_concepts(judge, labels)
+    wanted = [concepts[label] for label in pairs.label_p]
+    return check_intervention(data, interventions, pairs.unit_p, wanted, settings.min_null_units)
+
+
+def _simple_concepts(judge: AnnotationJudge, labels: Sequence[Label]) -> list[int | None]:
+    """The concept that each label names. Compound labels have none: their masks are not kept or pasted."""
+    matches = [None if label.formula else judge.match(label.text, label.kind) for label in labels]
+    return [None if match is None else match[0] for match in matches]

@@ -24,6 +24,8 @@ SMALLEST_P = 1e-12
 """Three moments say nothing about tails thinner than this."""
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
+EXACT_FLIPS = 16
+"""Most values whose signs are flipped in every way; 65,536 sums take a millisecond."""
 Z95 = 1.6448536269514722
 """One-sided 95 % quantile of the standard normal."""
 
@@ -169,6 +171,26 @@ def sign_flip_p(values: Floats) -> float:
     """One-sided p of so large a mean for values symmetric about 0 (Fisher's sign-flip test, normal tail)."""
     squares = float((values**2).sum())
     return float(0.5 * math.erfc(float(values.sum()) / math.sqrt(2 * squares))) if squares > 0 else 1.0
+
+
+def sign_flip_null(values: Floats) -> Null:
+    """One-sided null of the mean for values symmetric about 0: their signs flipped.
+
+    ``z`` is the sum over its standard deviation under flips. ``p`` counts all 2^n flips up to n = 16, the
+    observed one among them; beyond, it is the normal tail (`sign_flip_p`).
+    """
+    deviation = math.sqrt(float((values**2).sum()))
+    if not deviation > 0:
+        return Null(z=None, p=None)
+    observed = float(values.sum())
+    if len(values) > EXACT_FLIPS:
+        return Null(z=observed / deviation, p=sign_flip_p(values))
+    sums_f = np.zeros(1)
+    for value in values.tolist():
+        sums_f = np.concatenate([sums_f + value, sums_f - value])
+    # The same sum in another order differs in its last bit, and a tie counts.
+    reached = int((sums_f >= observed - 1e-12 * deviation).sum())
+    return Null(z=observed / deviation, p=reached / len(sums_f))
 
 
 Draw = Callable[[int], np.ndarray]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from labeler.checks.gate import Cut, Judged
-from labeler.checks.judges import normal_form
+from labeler.checks.decoys import Cut
+from labeler.checks.gate import Judged
+from labeler.checks.judges import normal_form, terms_of
 from labeler.records import Label, VerdictName
 
 Same = Callable[[str, str], bool]
@@ -50,7 +51,7 @@ def decide(
         return Decision("abstained", few, refused=candidates)
     if not ordered:
         return Decision("abstained", "No label was proposed.")
-    passing = [item for item in ordered if item.cut_score >= cut.threshold and item.eligibility.passes]
+    passing = [item for item in ordered if cut.accepts(item)]
     accepted = _one_per_facet(passing, same)
     if not accepted:
         return _without_label(ordered, cut, candidates)
@@ -68,10 +69,20 @@ def decide(
 def _one_per_facet(passing: Sequence[Judged], same: Same) -> list[Judged]:
     accepted: list[Judged] = []
     for item in passing:
-        taken = any(item.label.facet == other.label.facet for other in accepted)
+        taken = any(
+            item.label.facet == other.label.facet or _part_of(item.label, other.label, same)
+            for other in accepted
+        )
         if not taken and not any(same(item.label.text, other.label.text) for other in accepted):
             accepted.append(item)
     return accepted
+
+
+def _part_of(label: Label, other: Label, same: Same) -> bool:
+    """Whether every term of `label` is a term of the compound `other`: ``a`` beside ``a or b``."""
+    if other.formula is None:
+        return False
+    return all(any(same(term, part) for part in terms_of(other)) for term in terms_of(label))
 
 
 def _without_label(ordered: Sequence[Judged], cut: Cut, candidates: tuple[Label, ...]) -> Decision:
@@ -104,9 +115,13 @@ _STATES = ("passes", "refused", "not_significant", "unknown")
 
 
 def _against(item: Judged, cut: Cut) -> str:
-    score = item.label.score or 0.0
+    score, probability = item.label.score or 0.0, item.label.probability
     side = "reaches" if item.cut_score >= cut.threshold else "is below"
-    return f"; its score {score:.2f} {side} the decoys' cut {cut.threshold:.2f}"
+    against = f"; its score {score:.2f} {side} the decoys' cut {cut.threshold:.2f}"
+    if probability is None:
+        return against
+    side = "enough" if probability >= cut.least_probability else "too little"
+    return f"{against}, and {probability:.2f} is {side} probability of being right"
 
 
 def _sentence(item: Judged, ending: str) -> str:

@@ -13,12 +13,14 @@ from labeler.activations import Activations
 from labeler.checks import (
     AnnotationJudge,
     EncoderJudge,
+    Gate,
     Judge,
     LayerData,
     NaturalRange,
     Reading,
     enough_images,
     read_label,
+    shipped,
     text_similarity,
 )
 from labeler.errors import ProbeError
@@ -48,6 +50,14 @@ class Bench:
             self._annotations() if spec == ANNOTATIONS else self._image_text(next(seeing))
             for spec in self.inputs.config.encoder.judge
         ]
+
+    @cached_property
+    def gate(self) -> Gate:
+        """The gate of this run; calibrated where the run lies inside the domain of the calibration."""
+        inputs = self.inputs
+        calibration = shipped()
+        inside = calibration.covers(inputs.probe.name, inputs.config.encoder.judge)
+        return Gate(inputs.config.gate, inside, calibration)
 
     def _annotations(self) -> AnnotationJudge:
         settings = self.inputs.config.checks

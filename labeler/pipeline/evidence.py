@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from labeler.activations import Activations, image_maps
+from labeler.activations import BANDS, Activations, image_maps
 from labeler.exemplars.facets import find_facets
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.near_misses import near_misses
 from labeler.exemplars.regions import activating_region, crop_region, draw_tile, view
 from labeler.exemplars.select import top_of_split
 from labeler.exemplars.splits import assign_splits, near_duplicate_groups
+from labeler.pipeline.bands import images_by_band
 from labeler.pipeline.inputs import Inputs
-from labeler.records import Exemplar, Facet, SplitName, UnitId
+from labeler.records import BandName, Exemplar, Facet, SplitName, UnitId
 from labeler.seams import Progress
 from labeler.storage import fingerprint, stage_directory
 
@@ -35,12 +36,14 @@ class UnitEvidence:
     """What was found for one unit on the `propose` split.
 
     `exemplars` are in order of activation, the first ones with tiles; row i of `embeddings_kd` belongs to
-    exemplar i (its activating region in the encoder's space).
+    exemplar i (its activating region in the encoder's space). `bands` are images from below the top band,
+    strongest first; proposers do not see them.
     """
 
     unit: UnitId
     exemplars: tuple[Exemplar, ...]
     near_misses: tuple[Exemplar, ...]
+    bands: tuple[Exemplar, ...]
     facets: tuple[Facet, ...]
     embeddings_kd: NDArray[np.float32]
 
@@ -72,7 +75,7 @@ def evidence_stage(
     """Build or load the exemplars stage; `key` is the fingerprint of the activations stage."""
     names = [str(unit) for unit in inputs.units]
     stage_key = fingerprint(
-        "exemplars", 1, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
+        "exemplars", 2, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
     )
 
     def build(directory: Path) -> None:
@@ -118,9 +121,16 @@ class _Draft:
     ids: NDArray[np.int64]
     values: NDArray[np.float32]
     quiet: NDArray[np.int64]
-    exemplars: dict[int, Exemplar]
-    silent: dict[int, Exemplar]
-    embeddings: dict[int, NDArray[np.float32]]
+    band_of: dict[int, BandName]
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
+    silent: dict[int, Exemplar] = field(default_factory=dict)
+    ranged: dict[int, Exemplar] = field(default_factory=dict)
+    embeddings: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def images(self) -> set[int]:
+        """All images that the unit is looked at on."""
+        return {*self.ids.tolist(), *self.quiet.tolist(), *self.band_of}
 
 
 def _collect(
@@ -132,16 +142,24 @@ def _collect(
     progress: Progress | None,
 ) -> list[UnitEvidence]:
     embeddings_nd = embeddings_of(activations, inputs.encoder.name)
-    drafts = [_draft(unit, inputs, activations, embeddings_nd, splits, groups) for unit in inputs.units]
+    of_split = np.array(
+        [splits[image] == "propose" for image in activations.indexed_ids.tolist()], dtype=bool
+    )
+    band_of = images_by_band(inputs, activations, of_split)
+    drafts = [
+        _draft(unit, inputs, activations, embeddings_nd, splits, groups, of_split, band_of[unit])
+        for unit in inputs.units
+    ]
     by_image: dict[int, list[_Draft]] = {}
     for draft in drafts:
-        for image_id in {*draft.ids.tolist(), *draft.quiet.tolist()}:
+        for image_id in draft.images:
             by_image.setdefault(image_id, []).append(draft)
     store = ImageStore(run / "images")
     done, settings = 0, inputs.config
     for ids, images, maps in image_maps(
         inputs.target, inputs.probe, sorted(by_image), inputs.target.layers,
         batch_size=settings.activations.batch_size, workers=settings.executor.workers,
+        decoding=settings.executor.decoding,
     ):  # fmt: skip
         crops: list[tuple[_Draft, int, Image.Image]] = []
         for row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
@@ -163,12 +181,11 @@ def _draft(
     embeddings_nd: NDArray[np.float32],
     splits: Sequence[SplitName],
     groups: Sequence[str],
+    of_split: NDArray[np.bool_],
+    band_of: dict[int, BandName],
 ) -> _Draft:
     settings = inputs.config.exemplars
     ids, values = _top(activations, unit, splits, groups, "propose", settings.considered)
-    of_split = np.array(
-        [splits[image] == "propose" for image in activations.indexed_ids.tolist()], dtype=bool
-    )
     candidates = activations.indexed_ids[of_split]
     quiet = np.zeros(0, np.int64)
     if len(ids) and len(candidates):
@@ -177,7 +194,7 @@ def _draft(
             embeddings_nd[candidates], candidates, responses, ids.tolist(),
             quiet_below=float(np.median(responses)), count=settings.near_misses,
         )  # fmt: skip
-    return _Draft(unit, ids, values, quiet, {}, {}, {})
+    return _Draft(unit, ids, values, quiet, band_of)
 
 
 def _look(
@@ -199,10 +216,21 @@ def _look(
             split="propose",
             tile=store.put(draw_tile(seen, None, TILE)),
         )
+    threshold = float(activations.layers[draft.unit.side].threshold[draft.unit.index])
+    if image_id in draft.band_of:
+        fires = activating_region(map_hw, threshold) if map_hw.max() > threshold else None
+        draft.ranged[image_id] = Exemplar(
+            image=image_id,
+            path=path,
+            activation=float(map_hw.max()),
+            band=draft.band_of[image_id],
+            split="propose",
+            region=fires.box if fires else None,
+            tile=store.put(draw_tile(seen, fires.mask if fires else None, TILE)),
+        )
     if image_id not in draft.ids:
         return []
     position = int(np.flatnonzero(draft.ids == image_id)[0])
-    threshold = float(activations.layers[draft.unit.side].threshold[draft.unit.index])
     region = activating_region(map_hw, threshold)
     shown = position < inputs.config.exemplars.shown
     tile = store.put(draw_tile(seen, region.mask if region else None, TILE)) if shown else None
@@ -231,8 +259,11 @@ def _embed(crops: Sequence[tuple[_Draft, int, Image.Image]], inputs: Inputs) -> 
 def _finish(draft: _Draft, inputs: Inputs) -> UnitEvidence:
     ids = [image_id for image_id in draft.ids.tolist() if image_id in draft.exemplars]
     silent = tuple(draft.silent[i] for i in draft.quiet.tolist() if i in draft.silent)
+    bands = tuple(
+        sorted(draft.ranged.values(), key=lambda shown: (BANDS.index(shown.band), -shown.activation))
+    )
     if not ids:
-        return UnitEvidence(draft.unit, (), silent, (), np.zeros((0, inputs.encoder.dim), np.float32))
+        return UnitEvidence(draft.unit, (), silent, bands, (), np.zeros((0, inputs.encoder.dim), np.float32))
     embeddings_kd = np.stack([draft.embeddings[image_id] for image_id in ids])
     facets = find_facets(embeddings_kd, inputs.config.exemplars.max_facets, inputs.config.seed)
     labels = facets.labels.tolist()
@@ -244,7 +275,7 @@ def _finish(draft: _Draft, inputs: Inputs) -> UnitEvidence:
         Facet(index=index, size=labels.count(index), clarity=None if clarity is None else round(clarity, 4))
         for index, clarity in enumerate(facets.clarity)
     )
-    return UnitEvidence(draft.unit, exemplars, silent, described, embeddings_kd)
+    return UnitEvidence(draft.unit, exemplars, silent, bands, described, embeddings_kd)
 
 
 def _save(
@@ -255,6 +286,7 @@ def _save(
             "unit": str(item.unit),
             "exemplars": [exemplar.model_dump(mode="json") for exemplar in item.exemplars],
             "near_misses": [exemplar.model_dump(mode="json") for exemplar in item.near_misses],
+            "bands": [exemplar.model_dump(mode="json") for exemplar in item.bands],
             "facets": [facet.model_dump(mode="json") for facet in item.facets],
         }
         for item in found
@@ -279,6 +311,7 @@ def _read_unit(row: dict[str, Any], embeddings_kd: NDArray[np.float32]) -> UnitE
         UnitId.parse(row["unit"]),
         tuple(Exemplar.model_validate(item) for item in row["exemplars"]),
         tuple(Exemplar.model_validate(item) for item in row["near_misses"]),
+        tuple(Exemplar.model_validate(item) for item in row["bands"]),
         tuple(Facet.model_validate(item) for item in row["facets"]),
         embeddings_kd,
     )

@@ -37,7 +37,8 @@ def activations_stage(run: Path, inputs: Inputs, progress: Progress) -> tuple[Ac
     def build(directory: Path) -> None:
         made = run_pass(
             inputs.target, inputs.probe, inputs.encoders, config.activations, measure=area_measure(inputs),
-            workers=config.executor.workers, seed=config.seed, progress=progress, directory=directory,
+            workers=config.executor.workers, decoding=config.executor.decoding, seed=config.seed,
+            progress=progress, directory=directory,
         )  # fmt: skip
         made.save(directory)
         write_image_paths(directory, inputs)

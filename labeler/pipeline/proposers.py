@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,15 +10,18 @@ from numpy.typing import NDArray
 
 from labeler.baselines.invert import auroc
 from labeler.catalogue import CatalogueStore
+from labeler.checks import EncoderJudge, LayerData
 from labeler.config import Config
 from labeler.errors import ConfigError
 from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.evidence import embeddings_of
+from labeler.pipeline.words import kind_of, vocabulary
 from labeler.propose.annotated import AnnotatedProposer
+from labeler.propose.compound import CompoundProposer, best_compounds, proposals
 from labeler.propose.vlm import VlmProposer
 from labeler.propose.vocabulary import VocabularyProposer, VocabularySettings
-from labeler.records import KINDS, Kind, UnitId
-from labeler.seams import Proposer
+from labeler.records import Kind, Label, UnitId
+from labeler.seams import Proposal, Proposer
 from labeler.storage import hash_order
 
 REFERENCE_UNITS = 128
@@ -51,25 +53,9 @@ def make_proposers(bench: Bench, store: CatalogueStore) -> list[Proposer]:
         "vlm": lambda: VlmProposer(settings, store),
         "vocabulary": lambda: _vocabulary(bench),
         "annotations": lambda: _annotated(bench),
+        "compounds": lambda: _compounds(bench),
     }
     return [makers[kind]() for kind in settings.kind]
-
-
-def vocabulary(bench: Bench) -> dict[str, Kind]:
-    """The words that the `vocabulary` proposer chooses from, with their kinds."""
-    path = bench.inputs.config.propose.vocabulary
-    kinds = {concept.name: _kind(concept.category) for concept in bench.inputs.probe.concepts}
-    if path == "auto":
-        words: Sequence[str] = [*kinds, *bench.inputs.encoder.vocabulary]
-    else:
-        words = _read(Path(path))
-    known = [word for word in dict.fromkeys(words) if bench.inputs.encoder.covers(word)]
-    if not known:
-        raise ConfigError(
-            f"{bench.inputs.encoder.name} knows no word of the vocabulary; set propose.vocabulary to a text"
-            " file with one label a line."
-        )
-    return {word: kinds.get(word, "other") for word in known}
 
 
 def _vocabulary(bench: Bench) -> VocabularyProposer:
@@ -109,8 +95,39 @@ def _annotated(bench: Bench) -> AnnotatedProposer:
         for unit in units:
             if unit.index in data.position:
                 order = known[np.argsort(-lead_uc[data.position[unit.index]], kind="stable")]
-                rankings[unit] = [(concepts[c].name, _kind(concepts[c].category)) for c in order.tolist()]
+                rankings[unit] = [(concepts[c].name, kind_of(concepts[c].category)) for c in order.tolist()]
     return AnnotatedProposer(rankings, settings.propose.candidates)
+
+
+def _compounds(bench: Bench) -> CompoundProposer:
+    """Compounds of annotated concepts where the probe has them, else of the words that the encoder knows."""
+    found: dict[UnitId, list[Proposal]] = {}
+    count = bench.inputs.config.propose.candidates
+    for side, units in by_layer(bench.inputs.units).items():
+        data = bench.layer_data(side, "propose")
+        words, scores_nt = _word_scores(bench, data)
+        live = [unit for unit in units if unit.index in data.position]
+        if not live or len(words) < 2:
+            continue
+        columns = [data.position[unit.index] for unit in live]
+        compounds = best_compounds(data.activations_nu[:, columns], scores_nt, keep=count)
+        found.update({unit: proposals(compounds, row, words) for row, unit in enumerate(live)})
+    return CompoundProposer(found)
+
+
+def _word_scores(bench: Bench, data: LayerData) -> tuple[list[tuple[str, Kind]], NDArray[np.float32]]:
+    """Words with their kinds, and their scores on `propose`, ``(n, t)``."""
+    settings, concepts = bench.inputs.config.checks, bench.inputs.probe.concepts
+    areas_nc = np.asarray(bench.activations.areas[data.image_ids_n])
+    presence_nc = np.where(np.isnan(areas_nc), np.nan, areas_nc >= settings.presence_area).astype(np.float32)
+    shown = np.flatnonzero(np.nansum(presence_nc, axis=0) >= settings.min_concept_images)
+    if len(shown):
+        return [(concepts[c].name, kind_of(concepts[c].category)) for c in shown], presence_nc[:, shown]
+    kinds, encoder = vocabulary(bench), bench.inputs.encoder
+    reader = EncoderJudge(encoder.name, encoder, embeddings_of(bench.activations, encoder.name))
+    read = reader.read([Label(text=word) for word in kinds])
+    scores = [(item, r.scores_n) for item, r in zip(kinds.items(), read, strict=True) if r is not None]
+    return [item for item, _ in scores], np.stack([s[data.image_ids_n] for _, s in scores], axis=1)
 
 
 def _reference(bench: Bench) -> NDArray[np.int64]:
@@ -127,18 +144,3 @@ def _reference(bench: Bench) -> NDArray[np.int64]:
             ids, _ = bench.evidence.top_images(bench.activations, unit, "propose", count)
             rows.append(np.pad(ids, (0, count - len(ids)), constant_values=-1))
     return np.stack(rows) if rows else np.zeros((0, count), np.int64)
-
-
-def _kind(category: str) -> Kind:
-    return next((kind for kind in KINDS if kind == category), "other")
-
-
-def _read(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"propose.vocabulary: {path} is not a readable text file.") from None
-    words = [line.strip() for line in lines if line.strip()]
-    if not words:
-        raise ConfigError(f"propose.vocabulary: {path} has no words; write one label a line.")
-    return words

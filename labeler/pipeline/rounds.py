@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from labeler.catalogue import CatalogueStore
-from labeler.checks import Judged, LayerData, check_labels, judge_label
+from labeler.checks import Dissection, Judged, LayerData, Rivals, check_labels
 from labeler.errors import PausedError
 from labeler.executors import LocalExecutor
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.regions import draw_tile, view
 from labeler.pipeline.bench import Bench, by_layer
+from labeler.pipeline.dissection import dissect
 from labeler.pipeline.evidence import TILE, UnitEvidence
 from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.sheet import unit_sheet
+from labeler.pipeline.words import rivals
 from labeler.records import Exemplar, Label, RoundRecord, UnitId
 from labeler.refine import Step, best_per_facet, failures, next_step
 from labeler.seams import Call, Evidence, FacetEvidence, Progress, Proposal, Proposed, Proposer, Tried
@@ -43,6 +46,7 @@ class Rounds:
     proposers: Sequence[Proposer]
     _tiles: dict[int, str] = field(default_factory=dict)
     _data: dict[str, LayerData] = field(default_factory=dict)
+    _rivals: dict[str, Rivals] = field(default_factory=dict)
     _heard: bool = False  # whether any proposer has ever answered
 
     def complete(self, live: Sequence[UnitId], progress: Progress) -> dict[UnitId, list[RoundRecord]]:
@@ -79,7 +83,7 @@ class Rounds:
         return next_step(
             records,
             facets,
-            lambda label: judge_label(label, config.gate, tests).eligibility.passes,
+            lambda label: self.bench.gate.judge(label, tests).eligibility.passes,
             config.refine,
         )
 
@@ -118,14 +122,25 @@ class Rounds:
             self._data[layer] = self.bench.layer_data(layer, "feedback")
         return self._data[layer]
 
+    @cached_property
+    def _dissections(self) -> dict[str, Dissection]:
+        """Where a concept lies tells a part from its whole, which are in the same images."""
+        return dissect(self.bench, lambda done, total: None, "feedback")
+
+    def _rivals_of(self, data: LayerData) -> Rivals:
+        if data.layer not in self._rivals:
+            self._rivals[data.layer] = rivals(self.bench, data)
+        return self._rivals[data.layer]
+
     def _judge(self, data: LayerData, pairs: Sequence[tuple[int, Label]]) -> list[Judged]:
         config = self.bench.inputs.config
         checks = check_labels(
-            data, pairs, self.bench.judges, pictures=None, dissection=None, settings=config.checks,
-            seed=config.seed, min_images=MIN_FEEDBACK,
+            data, pairs, self.bench.judges, pictures=None, dissection=self._dissections.get(data.layer),
+            settings=config.checks,
+            seed=config.seed, min_images=MIN_FEEDBACK, rivals=self._rivals_of(data),
         )  # fmt: skip
         return [
-            judge_label(label.model_copy(update={"checks": found, "split": "feedback"}), config.gate, 1)
+            self.bench.gate.judge(label.model_copy(update={"checks": found, "split": "feedback"}), 1)
             for (_, label), found in zip(pairs, checks, strict=True)
         ]
 

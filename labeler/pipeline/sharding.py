@@ -80,7 +80,8 @@ def write_shard(
             made = run_shard(
                 inputs.target, inputs.probe, inputs.encoders, settings.activations,
                 shard=(number - 1, count), measure=area_measure(inputs), workers=settings.executor.workers,
-                seed=settings.seed, progress=reporter.stage("activations"), directory=directory,
+                decoding=settings.executor.decoding, seed=settings.seed,
+                progress=reporter.stage("activations"), directory=directory,
             )  # fmt: skip
             made.save(directory)
             write_image_paths(directory, inputs)

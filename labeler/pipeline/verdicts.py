@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from labeler.activations import image_maps
 from labeler.catalogue import CatalogueStore
 from labeler.checks import (
-    Agreement,
     Cut,
-    Dissection,
     Judged,
     LayerData,
-    PictureData,
-    check_labels,
     choose_decoys,
+    coverage,
     decide,
     decoy_cut,
-    judge_label,
+    expected_precision_cut,
     judge_picture,
-    layer_agreements,
+    presence_threshold,
     terms_of,
     unit_agreement,
 )
 from labeler.pipeline.bench import Bench, by_layer
+from labeler.pipeline.dissection import best_concepts
+from labeler.pipeline.inputs import ANNOTATIONS
+from labeler.pipeline.opening import OpenLayer, open_test
 from labeler.pipeline.pictures import Pictures
-from labeler.probes import PartialAnnotation, annotation_on_grid
-from labeler.records import Label, RoundRecord, Trust, UnitId, UnitRecord
-from labeler.refine import best_per_facet
-from labeler.seams import Annotation, Progress
-from labeler.storage import fingerprint, hash_order
+from labeler.records import DissectedConcept, Label, RoundRecord, Trust, UnitId, UnitRecord
+from labeler.seams import Progress
+from labeler.storage import fingerprint
+
+FINALISTS = 3
+"""Labels of each facet that are opened on `test`; each is a test more for the unit (Bonferroni)."""
 
 Rounds = Mapping[UnitId, Sequence[RoundRecord]]
 
@@ -44,8 +43,7 @@ Rounds = Mapping[UnitId, Sequence[RoundRecord]]
 class _Layer:
     """One layer with its labels opened on `test`."""
 
-    data: LayerData
-    agreements: Mapping[str, Agreement]
+    opened: OpenLayer
     targets: Mapping[UnitId, list[Judged]]
     decoys: list[Judged]
 
@@ -56,10 +54,9 @@ def put_verdicts(
     """Decide every unit of the run and store its record; units that are stored already are decided alike."""
     finals = {unit: _finals(records) for unit, records in rounds.items()}
     _count_opening(finals, store)
-    shown = PictureData(pictures.units, pictures.embeddings)
-    dissections = dissect(bench, progress)
+    opened = open_test(bench, pictures, finals, progress)
     layers = {
-        layer: _open_test(bench, layer, {unit: finals[unit] for unit in units}, shown, dissections.get(layer))
+        layer: _judge(bench, opened[layer], {unit: finals[unit] for unit in units})
         for layer, units in by_layer(list(finals)).items()
     }
     targets = [item for layer in layers.values() for found in layer.targets.values() for item in found]
@@ -69,70 +66,41 @@ def put_verdicts(
         [item.cut_score for item in decoys],
         bench.inputs.config.gate.precision,
     )
+    cut = replace(cut, least_probability=_least_probability(targets, cut, bench.inputs.config.gate.precision))
+    dissected = best_concepts(bench, {name: o.dissection for name, o in opened.items() if o.dissection})
     verdicts = []
     for unit in bench.inputs.units:
-        record = _decide(bench, pictures, unit, layers.get(unit.side), rounds.get(unit, ()), cut)
+        record = _decide(
+            bench, pictures, unit, layers.get(unit.side), rounds.get(unit, ()), cut, dissected.get(unit, ())
+        )
         verdicts.append(record)
         store.put_unit(record)
     _put_label_embeddings(bench, verdicts, store)
     store.put_meta("gate", json.dumps(_control(cut, layers, verdicts, store), sort_keys=True))
 
 
-def dissect(bench: Bench, progress: Progress) -> dict[str, Dissection]:
-    """The dissection of every layer over annotated `test` images, hash-chosen where there are many."""
-    settings, inputs, areas = bench.inputs.config.checks, bench.inputs, bench.activations.areas
-    test = [i for i in bench.activations.readable_ids.tolist() if bench.evidence.splits[i] == "test"]
-    annotated = [i for i in test if np.isfinite(areas[i]).any()]
-    order = hash_order(annotated, inputs.config.seed, "dissection")
-    chosen = sorted(annotated[position] for position in order[: settings.iou_images])
-    if not chosen:
-        return {}
-    units = {layer: bench.live_units(layer) for layer in inputs.target.layers}
-    categories = [concept.category for concept in inputs.probe.concepts]
-    found = {
-        layer: Dissection(
-            live,
-            bench.activations.layers[layer].threshold[live],
-            categories,
-            [unit.index for unit in inputs.units if unit.side == layer],
-            settings.min_concept_images,
-        )
-        for layer, live in units.items()
-    }
-    done = 0
-    for ids, images, maps in image_maps(
-        inputs.target, inputs.probe, chosen, inputs.target.layers,
-        batch_size=inputs.config.activations.batch_size, workers=inputs.config.executor.workers,
-    ):  # fmt: skip
-        masks_bcgg = np.zeros((len(ids), len(categories), settings.iou_grid, settings.iou_grid), dtype=bool)
-        known = []
-        for row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
-            annotation = inputs.probe.annotation(image_id, image)
-            known.append(_known_categories(annotation, categories))
-            if annotation is not None:
-                box = inputs.target.view_box(*image.size)
-                masks_bcgg[row, annotation.concepts] = annotation_on_grid(annotation, box, settings.iou_grid)
-        for layer, dissection in found.items():
-            live = torch.from_numpy(units[layer]).to(maps[layer].device)
-            dissection.add(maps[layer][:, live], torch.from_numpy(masks_bcgg), known)
-        done += len(ids)
-        progress(done, len(chosen))
-    return found
-
-
-def _known_categories(annotation: Annotation | None, categories: Sequence[str]) -> frozenset[str]:
-    """The categories in which an image says something about every concept, so that absence is absence."""
-    if annotation is None:
-        return frozenset()
-    unknown = annotation.unknown.tolist() if isinstance(annotation, PartialAnnotation) else []
-    return annotation.categories - {categories[concept] for concept in unknown}
+def _least_probability(targets: Sequence[Judged], cut: Cut, precision: float) -> float:
+    """The cut in probability over the labels that would pass without it."""
+    open_to = [item.label.probability for item in targets if cut.accepts(item)]
+    return expected_precision_cut([value for value in open_to if value is not None], precision)
 
 
 def _finals(records: Sequence[RoundRecord]) -> list[Label]:
-    """The best label of each facet; a text that leads several facets counts for the one it fits best."""
-    best = sorted(best_per_facet(records).values(), key=lambda label: (-(label.score or 0.0), label.facet))
+    """The best labels of each facet, for `test` to choose from; a text of several facets counts for the best.
+
+    `feedback` has a fraction of the images of `test`: what it finds almost as good may be better. Beside
+    compounds stands the best simple label, should they fail.
+    """
+    labels = [label for record in records for label in record.labels if label.score is not None]
+    labels.sort(key=lambda label: (-(label.score or 0.0), label.round, label.facet, label.text))
+    best = []
+    for facet in sorted({label.facet for label in labels}):
+        own = [label for label in labels if label.facet == facet]
+        best += own[:FINALISTS]
+        if all(label.formula is not None for label in own[:FINALISTS]):
+            best += [label for label in own if label.formula is None][:1]
     taken: dict[str, Label] = {}
-    for label in best:
+    for label in sorted(best, key=lambda label: (-(label.score or 0.0), label.facet)):
         taken.setdefault(label.text.casefold(), label)
     return list(taken.values())
 
@@ -145,40 +113,16 @@ def _count_opening(finals: Mapping[UnitId, Sequence[Label]], store: CatalogueSto
         store.put_meta("test_openings", json.dumps([*opened, key]))
 
 
-def _open_test(
-    bench: Bench,
-    layer: str,
-    finals: Mapping[UnitId, list[Label]],
-    pictures: PictureData,
-    dissection: Dissection | None,
-) -> _Layer:
-    config = bench.inputs.config
-    data = bench.layer_data(layer, "test")
-    decoys = _decoys(bench, data, finals)
-
-    def judged(pairs: list[tuple[int, Label]], tests: Mapping[int, int]) -> list[Judged]:
-        checks = check_labels(
-            data, pairs, bench.judges, pictures=pictures, dissection=dissection, settings=config.checks,
-            seed=config.seed,
-        )  # fmt: skip
-        return [
-            judge_label(
-                label.model_copy(
-                    update={"checks": found, "split": "test", "match": _match(bench, data, label)}
-                ),
-                config.gate,
-                tests[unit],
-            )
-            for (unit, label), found in zip(pairs, checks, strict=True)
-        ]
-
+def _judge(bench: Bench, opened: OpenLayer, finals: Mapping[UnitId, list[Label]]) -> _Layer:
+    decoys = _decoys(bench, opened.data, finals)
     tests = {unit.index: len(labels) for unit, labels in finals.items()}
-    found = iter(judged([(unit.index, label) for unit, labels in finals.items() for label in labels], tests))
+    found = iter(
+        opened.judge([(unit.index, label) for unit, labels in finals.items() for label in labels], tests)
+    )
     return _Layer(
-        data,
-        layer_agreements(data, bench.judges, pictures, config.checks),
+        opened,
         {unit: [next(found) for _ in labels] for unit, labels in finals.items()},
-        judged([(unit, label) for unit, labels in decoys.items() for label in labels], tests),
+        opened.judge([(unit, label) for unit, labels in decoys.items() for label in labels], tests),
     )
 
 
@@ -206,11 +150,6 @@ def _decoys(
     )
 
 
-def _match(bench: Bench, data: LayerData, label: Label) -> str:
-    reading = bench.reading(label, data, bench.inputs.config.checks.min_test_images)
-    return reading.match if reading is not None else ""
-
-
 def _decide(
     bench: Bench,
     pictures: Pictures,
@@ -218,14 +157,16 @@ def _decide(
     layer: _Layer | None,
     records: Sequence[RoundRecord],
     cut: Cut,
+    dissected: tuple[DissectedConcept, ...],
 ) -> UnitRecord:
     found = bench.evidence.units[unit]
     made = pictures.visualisations.get(unit, ())
     base: dict[str, Any] = {
         "unit": str(unit), "layer": unit.layer, "index": unit.index, "name": bench.inputs.names.get(unit, ""),
         "facets": found.facets,
-        "exemplars": found.exemplars, "near_misses": found.near_misses, "visualisations": made,
-        "rounds": tuple(records), "activation": bench.summary(unit),
+        "exemplars": found.exemplars, "near_misses": found.near_misses, "bands": found.bands,
+        "visualisations": made, "rounds": tuple(records), "activation": bench.summary(unit),
+        "dissection": dissected,
     }  # fmt: skip
     if not bench.alive(unit) or layer is None:
         reason = "The unit gives the same value on every image."
@@ -233,7 +174,7 @@ def _decide(
         return UnitRecord(**base, verdict="dead", reason=reason, trust=trust)
     activations = [item.activation for item in made if item.activation is not None]
     trust = judge_picture(
-        unit_agreement(layer.agreements, unit.index), activations, bench.natural_range(unit)
+        unit_agreement(layer.opened.agreements, unit.index), activations, bench.natural_range(unit)
     )
     failure = next((record.failure for record in records if record.failure), "")
     judged = layer.targets[unit]
@@ -242,7 +183,7 @@ def _decide(
     decision = decide(
         judged,
         cut,
-        test_images=len(layer.data.image_ids_n),
+        test_images=len(layer.opened.data.image_ids_n),
         min_test_images=bench.inputs.config.checks.min_test_images,
     )
     return UnitRecord(
@@ -252,28 +193,33 @@ def _decide(
         labels=decision.accepted,
         candidates=decision.refused,
         trust=trust,
-        coverage=_coverage(bench, layer.data, unit, decision.accepted),
+        coverage=_coverage(bench, layer.opened.data, unit, decision.accepted),
     )
 
 
 def _coverage(bench: Bench, data: LayerData, unit: UnitId, labels: Sequence[Label]) -> float | None:
-    """Share of the unit's activation mass above its median on `test` where an accepted label is present.
-
-    Present: annotated as present, or at least one standard deviation above the probe's mean for an
-    image-text judge.
-    """
-    if not labels:
+    """See `labeler.checks.coverage`; None where there is no accepted label whose presence is known."""
+    found = [presence for label in labels if (presence := _presence(bench, data, label)) is not None]
+    if not found:
         return None
-    activations_n = data.activations_nu[:, data.position[unit.index]].astype(np.float64)
-    mass_n = np.maximum(activations_n - np.median(activations_n), 0)
-    present_n = np.zeros(len(mass_n), dtype=bool)
-    for label in labels:
-        reading = bench.reading(label, data, bench.inputs.config.checks.min_test_images)
-        if reading is not None:
-            least = 0.5 if reading.judge == "annotations" else 1.0
-            present_n |= np.nan_to_num(reading.scores_n[data.image_ids_n], nan=-np.inf) >= least
-    total = float(mass_n.sum())
-    return round(float(mass_n[present_n].sum()) / total, 4) if total > 0 else None
+    presence_ln = np.stack(found)
+    known = np.flatnonzero(np.isfinite(presence_ln).any(axis=0))
+    present_n = np.asarray((presence_ln[:, known] > 0).any(axis=0))
+    share = coverage(data.activations_nu[known, data.position[unit.index]], present_n)
+    return None if share is None else round(share, 4)
+
+
+def _presence(bench: Bench, data: LayerData, label: Label) -> np.ndarray | None:
+    """Where on the split a label is present (1) or not (0), NaN where its judge cannot tell. ``(n,)``."""
+    reading = bench.reading(label, data, bench.inputs.config.checks.min_test_images)
+    if reading is None:
+        return None
+    threshold: float | None = 0.5
+    if reading.judge != ANNOTATIONS:
+        propose = bench.evidence.rows_of("propose", bench.activations)
+        threshold = presence_threshold(reading.scores_n[bench.activations.indexed_ids[propose]])
+    scores_n = reading.scores_n[data.image_ids_n].astype(np.float64)
+    return None if threshold is None else np.where(np.isnan(scores_n), np.nan, scores_n >= threshold)
 
 
 def _put_label_embeddings(bench: Bench, records: Sequence[UnitRecord], store: CatalogueStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -50,9 +51,22 @@ def log_likelihood(probabilities_nl: torch.Tensor, topk_ids_uk: torch.Tensor) ->
     )
     height = max(1, tile // max(1, probabilities_nl.shape[1]))
     lengths_u = (ids_uk >= 0).sum(dim=1)
-    for length in sorted(set(lengths_u.tolist())):
-        for units in (lengths_u == length).nonzero()[:, 0].split(height):
-            total_ul[units] = _sum_of_logs(total_ul[units], ids_uk[units, :length], multiply)
+    blocks = [
+        (units, length)
+        for length in sorted(set(lengths_u.tolist()))
+        for units in (lengths_u == length).nonzero()[:, 0].split(height)
+    ]
+
+    def fill(block: tuple[torch.Tensor, int]) -> None:
+        units, length = block
+        total_ul[units] = _sum_of_logs(
+            total_ul.new_empty(len(units), total_ul.shape[1]), ids_uk[units, :length], multiply
+        )
+
+    # One row of words is too short for torch to share among its threads, so they take blocks of units.
+    with ThreadPoolExecutor(torch.get_num_threads() if on_cpu else 1) as pool:
+        for _ in pool.map(fill, blocks):
+            pass
     return total_ul
 
 
@@ -87,11 +101,13 @@ def _sum_of_logs(product_ul: torch.Tensor, ids_uk: torch.Tensor, multiply: _Mult
     weights = (p_in_k / least_k).tolist()  # 1 / r
     ids_ku = ids_uk.T.contiguous()
     total_ul = torch.full_like(product_ul, float(least_k.log().sum()))
+    rows = product_ul.unbind()
     for start in range(0, length, _FACTORS):
         product_ul.fill_(1.0)
         for rank in range(start, min(start + _FACTORS, length)):
             multiply(product_ul, ids_ku[rank], weights[rank])
-        total_ul.add_(product_ul.log_())
+        torch._foreach_log_(rows)
+        total_ul.add_(product_ul)
     return total_ul
 
 

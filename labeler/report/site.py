@@ -138,7 +138,7 @@ def _unit_parts(record: UnitRecord) -> dict[str, Any]:
 
 
 def _pictures(record: UnitRecord) -> set[str | None]:
-    exemplars = [*record.exemplars, *record.near_misses]
+    exemplars = [*record.exemplars, *record.near_misses, *record.bands]
     for item in record.rounds:
         exemplars += [*item.misses, *item.false_alarms]
     tiles = {item.tile for item in exemplars} | {item.tile for item in record.visualisations}

@@ -12,6 +12,8 @@ MEANING = {
     "agreement": "share of other units whose top images are less like the unit's synthetic pictures than its"
     " own are",
     "iou": "overlap of the activating region with the annotated masks of the concept",
+    "intervention": "share of the unit's range by which pasting the concept in raises it, and erasing it"
+    " lowers it, more than the same with something else",
 }
 VERDICT_MEANING = {
     "accepted": "one label passes every test on images that no proposer saw",

