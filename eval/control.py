@@ -2,7 +2,9 @@
 
 A labeller that accepts units of an untrained network as readily as those of the trained one measures its
 judges, not the network. Printed by layer, since untrained first layers do respond to colour; the figures are
-shares over the layers from the middle on, decoys those of all runs. Intervals are Wilson's, 95 %.
+shares over the layers from the middle on, decoys those of all runs. Intervals are Wilson's, 95 %. Network
+Dissection's own control stands beside it: the mean best IoU of the units, and the share that has one above
+0.04 (Bau et al. 2017), which units of an untrained network reach too.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import labeler
+from labeler.baselines import DETECTOR_IOU
 from labeler.config import Config
 from labeler.config_file import load_config
 from labeler.report.text import table
+from labeler.report.words import number
 from labeler.resources import resource_directory
 from labeler.suites import Result
 from labeler.terminal import TerminalReporter
@@ -37,11 +41,18 @@ class LayerCounts:
     accepted: int = 0
     decoys: int = 0
     decoys_accepted: int = 0
+    dissected: int = 0
+    """Units with an IoU; dead ones have none, nor has any unit of a probe without annotations."""
+    iou: float = 0.0
+    """The sum of their best IoUs."""
+    detectors: int = 0
+    """Those above Network Dissection's 0.04."""
 
     def __add__(self, other: LayerCounts) -> LayerCounts:
         return LayerCounts(
             self.units + other.units, self.accepted + other.accepted,
             self.decoys + other.decoys, self.decoys_accepted + other.decoys_accepted,
+            self.dissected + other.dissected, self.iou + other.iou, self.detectors + other.detectors,
         )  # fmt: skip
 
 
@@ -84,6 +95,7 @@ def _counts(config: Config, out: Path, trust_code: Path | None) -> dict[str, Lay
     with catalogue:
         verdicts = catalogue.counts()
         gate = json.loads(catalogue.note("gate") or "{}").get("layers", {})
+        best = [(record.layer, record.dissection[0].iou) for record in catalogue if record.dissection]
     layers = dict.fromkeys([*config.target.layers, *(layer for layer, _ in verdicts)])
     return {
         layer: LayerCounts(
@@ -91,6 +103,9 @@ def _counts(config: Config, out: Path, trust_code: Path | None) -> dict[str, Lay
             accepted=sum(verdicts.get((layer, verdict), 0) for verdict in ACCEPTED),
             decoys=gate.get(layer, {}).get("decoys", 0),
             decoys_accepted=gate.get(layer, {}).get("decoys_accepted", 0),
+            dissected=sum(of == layer for of, _ in best),
+            iou=sum(iou for of, iou in best if of == layer),
+            detectors=sum(iou > DETECTOR_IOU for of, iou in best if of == layer),
         )
         for layer in layers
     }
@@ -110,20 +125,26 @@ def summarise(
             trained.decoys_accepted + random.decoys_accepted, trained.decoys + random.decoys
         ),
     }  # fmt: skip
-    rows = [
-        _cells(layer, own[layer], sum((counts[layer] for counts in untrained), LayerCounts()))
-        for layer in own
-    ]
+    shares |= {
+        "random_detectors": (random.detectors, random.dissected),
+        "trained_detectors": (trained.detectors, trained.dissected),
+    }
+    means = {"random_iou": _mean_iou(random), "trained_iou": _mean_iou(trained)}
+    both = [(layer, own[layer], sum((counts[layer] for counts in untrained), LayerCounts())) for layer in own]
     header = ("layer", "units", "accepted", "random units", "accepted", "decoys", "accepted")
+    dissection = ("layer", "mean best IoU", "random", f"IoU > {DETECTOR_IOU}", "random")
     lines = [f"{name}: {_share(*part)}" for name, part in shares.items()]
+    lines += [f"{name}: {number(value)}" for name, value in means.items()]
     return Result(
         suite="control",
         units=trained.units,
-        figures={name: part / whole if whole else None for name, (part, whole) in shares.items()},
+        figures={name: part / whole if whole else None for name, (part, whole) in shares.items()} | means,
         intervals={name: wilson(*part) for name, part in shares.items() if part[1]},
         text="\n".join(
             [
-                table(header, rows),
+                table(header, [_cells(*row) for row in both]),
+                "",
+                table(dissection, [_dissection_cells(*row) for row in both]),
                 "",
                 f"From the middle on ({', '.join(late)}), untrained with seed {', '.join(map(str, seeds))}:",
                 *lines,
@@ -138,6 +159,17 @@ def _cells(layer: str, own: LayerCounts, random: LayerCounts) -> tuple[str, ...]
         own.units, own.accepted, random.units, random.accepted, both.decoys, both.decoys_accepted
     )  # fmt: skip
     return (layer, *map(str, numbers))
+
+
+def _dissection_cells(layer: str, own: LayerCounts, random: LayerCounts) -> tuple[str, ...]:
+    detectors = [
+        f"{counts.detectors} of {counts.dissected}" if counts.dissected else "–" for counts in (own, random)
+    ]
+    return (layer, number(_mean_iou(own)), number(_mean_iou(random)), *detectors)
+
+
+def _mean_iou(counts: LayerCounts) -> float | None:
+    return counts.iou / counts.dissected if counts.dissected else None
 
 
 def _share(part: int, whole: int) -> str:

@@ -15,21 +15,20 @@ from labeler.checks import (
     choose_decoys,
     decide,
     decoy_cut,
-    judge_label,
     layer_agreements,
     unit_agreement,
 )
-from labeler.checks.gate import score
-from labeler.config import ChecksConfig, GateConfig
+from labeler.config import ChecksConfig
 from labeler.records import Formula, Label, UnitId
+from tests.checks.gate_doubles import CALIBRATION, GATE
 
-SETTINGS, GATE = ChecksConfig(), GateConfig()
+SETTINGS = ChecksConfig()
 
 
 def run_gate(layer, units, candidates, seed=0):
     """Candidates and decoys of `units` through all checks, the cut and the verdicts."""
     labels = {unit: tuple(Label(text=text) for text in candidates(unit)) for unit in units}
-    decoys = choose_decoys(labels, lambda first, second: False, GATE.decoys, seed)
+    decoys = choose_decoys(labels, lambda first, second: False, GATE.settings.decoys, seed)
 
     def judge(by_unit):
         pairs = [(unit, label) for unit in units for label in by_unit[unit]]
@@ -39,14 +38,14 @@ def run_gate(layer, units, candidates, seed=0):
         judged = {unit: [] for unit in units}
         for (unit, label), found in zip(pairs, checks, strict=True):
             checked = label.model_copy(update={"checks": found})
-            judged[unit].append(judge_label(checked, GATE, len(labels[unit])))
+            judged[unit].append(GATE.judge(checked, len(labels[unit])))
         return judged
 
     targets, wrong = judge(labels), judge(decoys)
     cut = decoy_cut(
         [item.cut_score for items in targets.values() for item in items],
         [item.cut_score for items in wrong.values() for item in items],
-        GATE.precision,
+        GATE.settings.precision,
     )
     images = len(layer.data.image_ids_n)
     return cut, {unit: decide(targets[unit], cut, test_images=images, min_test_images=150) for unit in units}
@@ -184,7 +183,7 @@ def test_all_checks_meet_in_one_call(layer):
     assert named["agreement"].value > 0.9
     assert other["iou"].significance.p > 0.01
     assert other["agreement"].why == "the unit has no synthetic picture that a judge has seen"
-    assert score(seen) > score(wrong)
+    assert CALIBRATION.score(seen) > CALIBRATION.score(wrong)
 
 
 def test_formulas_are_judged_as_formulas(layer):

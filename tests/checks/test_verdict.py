@@ -1,21 +1,23 @@
 import math
+from dataclasses import replace
 
-from labeler.checks.gate import Cut, judge_label
+from labeler.checks.decoys import Cut
 from labeler.checks.verdict import decide
-from labeler.config import GateConfig
-from labeler.records import CheckResult, Label, Null, SpecificityNull
+from labeler.records import CheckResult, Formula, Label
+from tests.checks.gate_doubles import GATE, check
 
-GATE = GateConfig()
 CUT = Cut(0.3, 1, 20, 160, 40)
 
 
-def judged(text, value=0.6, facet=0, z=6.0, p=1e-6, prediction=None):
-    units = 90 if z is not None else 9
-    check = prediction or CheckResult(
-        status="ok", value=value, low=value - 0.05, n=600, judge="annotations",
-        significance=Null(z=5.0, p=p), specificity=SpecificityNull(z=z, p=0.01, units=units),
-    )  # fmt: skip
-    return judge_label(Label(text=text, facet=facet, checks={"prediction": check}), GATE, 1)
+def judged(text, value=0.6, facet=0, z=6.0, p=1e-6, prediction=None, formula=None, probability=None):
+    """A judged label; its score is `value`, so that a test can say which label is better."""
+    found = prediction or check(value, value - 0.05, p=p, z=z, units=90 if z is not None else 9)
+    item = GATE.judge(Label(text=text, facet=facet, formula=formula, checks={"prediction": found}), 1)
+    return replace(item, label=item.label.model_copy(update={"score": value, "probability": probability}))
+
+
+def either(*terms, **given):
+    return judged(" or ".join(terms), formula=Formula(op="or", terms=terms), **given)
 
 
 def verdict(*items, cut=CUT, images=600, dead=False):
@@ -41,7 +43,7 @@ def test_significant_but_refused_is_rejected():
     common = verdict(judged("dark", z=1.0), judged("sky", p=0.5))
     assert common.verdict == "rejected"
     assert "true but common" in common.reason
-    weak = verdict(judged("dog", 0.3))
+    weak = verdict(judged("dog", 0.25))
     assert weak.verdict == "rejected"
     assert "below the decoys' cut 0.30" in weak.reason
     assert weak.accepted == ()
@@ -73,3 +75,37 @@ def test_an_infinite_cut_accepts_nothing():
     found = verdict(judged("dog", 0.99), cut=Cut(math.inf, 0, 0, 160, 40))
     assert found.verdict == "rejected"
     assert found.accepted == ()
+
+
+def test_a_part_of_an_accepted_compound_is_no_label_of_its_own():
+    whole, part = either("red", "blue", value=0.7), judged("Reds", 0.6, facet=1)
+    found = verdict(whole, part)
+    assert found.verdict == "accepted"
+    assert [label.text for label in found.accepted] == ["red or blue"]
+    assert [label.text for label in found.refused] == ["Reds"]
+    assert verdict(whole, judged("green", 0.6, facet=1)).verdict == "polysemantic"
+
+
+def test_a_compound_of_the_same_terms_is_a_part_and_one_with_a_new_term_is_not():
+    whole = either("red", "blue", value=0.7)
+    assert verdict(whole, either("blue", "red", value=0.6, facet=1)).verdict == "accepted"
+    assert verdict(whole, either("red", "green", value=0.6, facet=1)).verdict == "polysemantic"
+
+
+def test_the_simple_label_beside_a_compound_is_accepted_where_the_compound_fails():
+    failed = either("red", "blue", value=0.7, p=0.5)
+    found = verdict(failed, judged("red", 0.6))
+    assert found.verdict == "accepted"
+    assert [label.text for label in found.accepted] == ["red"]
+    assert [label.text for label in found.refused] == ["red or blue"]
+
+
+def test_too_little_probability_is_rejected_in_so_many_words():
+    strict = replace(CUT, least_probability=0.8)
+    found = verdict(judged("dog", probability=0.7), cut=strict)
+    assert found.verdict == "rejected"
+    assert "0.70 is too little probability of being right" in found.reason
+    enough = verdict(judged("dog", probability=0.8), cut=strict)
+    assert enough.verdict == "accepted"
+    assert "0.80 is enough probability of being right" in enough.reason
+    assert verdict(judged("dog"), cut=strict).verdict == "accepted"  # unknown: the decoys decide

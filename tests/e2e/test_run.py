@@ -20,7 +20,7 @@ from tests.e2e.conftest import ToyRun
 from tests.e2e.toy_network import DEAD, NEGATIVE, PREFERENCES
 from tests.e2e.toy_run import NETWORK, files_of, labeler, run_toy, toy_config, write_config
 
-CHECKS = ["prediction", "auprc", "real", "synthetic", "agreement", "iou"]
+CHECKS = ["prediction", "rivals", "auprc", "real", "synthetic", "agreement", "iou", "intervention"]
 ASKED = [f"colours:{i}" for i in range(8)] + [f"edges:{i}" for i in range(4)]
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -87,6 +87,28 @@ def test_list_is_an_array_and_show_an_object_of_the_promised_shape(
             assert label["facet"] in [facet["index"] for facet in whole["facets"]]
             assert label["probability"] is None
             assert label["split"] == "test"
+
+
+def test_altered_images_say_whether_a_unit_follows_its_label(shown: dict[str, dict[str, Any]]) -> None:
+    found = [label for record in shown.values() for label in labels_of(record)]
+    measured = [label["checks"]["intervention"] for label in found]
+    applied = [check for check in measured if check["status"] == "ok"]
+    assert len(applied) >= 6
+    for check in applied:
+        assert -1 <= check["low"] <= check["value"] <= 1
+        assert 5 <= check["n"] <= 12
+        assert check["judge"] == "annotations"
+    right = [
+        label["checks"]["intervention"]
+        for index, colour in enumerate(PREFERENCES)
+        for label in labels_of(shown[f"colours:{index}"])
+        if label["text"] == colour
+    ]
+    high = [check for check in right if check["status"] == "ok" and check["value"] > 0.3]
+    assert len(high) >= 3
+    assert all(check["significance"]["p"] < 0.05 for check in high)
+    rounds = [label for record in shown.values() for item in record["rounds"] for label in item["labels"]]
+    assert {label["checks"]["intervention"]["status"] for label in rounds} == {"not_applicable"}
 
 
 def test_verdicts_follow_from_the_labels(listed: list[dict[str, Any]]) -> None:

@@ -90,6 +90,24 @@ def test_control_figures_are_of_the_layers_from_the_middle_on():
     assert nothing.figures["decoys_accepted"] is None
 
 
+def test_control_sets_the_dissection_of_both_networks_side_by_side():
+    counts = control.LayerCounts
+    own = {
+        "a": counts(9, dissected=8, iou=0.8, detectors=6),
+        "b": counts(4, dissected=4, iou=0.4, detectors=3),
+    }
+    untrained = {"a": counts(9, dissected=9, iou=0.45, detectors=5), "b": counts(4)}
+    result = control.summarise(own, [untrained, untrained], [0, 1])
+    lines = [line.split() for line in result.text.splitlines()]
+    assert ["a", "0.1", "0.05", "6", "of", "8", "10", "of", "18"] in lines
+    assert ["b", "0.1", "–", "3", "of", "4", "–"] in lines
+    assert result.figures["trained_iou"] == pytest.approx(0.1)
+    assert result.figures["trained_detectors"] == 0.75
+    assert result.figures["random_iou"] is None
+    assert result.figures["random_detectors"] is None
+    assert "random_detectors" not in result.intervals
+
+
 def test_the_command_passes_a_suite_its_own_arguments_and_prints_its_object(monkeypatch, capsys):
     asked = []
 
@@ -121,3 +139,5 @@ def test_the_command_prints_the_promised_object():
     assert {"extraction", "dissection", "softwpmi", "visualise"} <= set(found["figures"])
     assert found["figures"]["softwpmi_error"] < 1e-4
     assert found["figures"]["invert_error"] < 1e-6
+    assert found["figures"]["dissection_error"] <= 1e-6
+    assert found["figures"]["dissection_sparse_error"] <= 1e-6

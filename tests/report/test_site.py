@@ -17,6 +17,7 @@ from labeler.exemplars.images import ImageStore
 from labeler.records import (
     ActivationSummary,
     CheckResult,
+    DissectedConcept,
     Exemplar,
     Facet,
     Label,
@@ -95,6 +96,8 @@ def record(layer: str, index: int, tile: str, text: str = "dog", **more: object)
         "coverage": 0.5, "facets": (Facet(index=0, size=3, clarity=0.7), Facet(index=1, size=2)),
         "exemplars": (photograph(tile), photograph(MISSING), photograph(None)),
         "near_misses": (photograph(tile, band="low"),), "rounds": rounds,
+        "bands": (photograph(tile, band="high", activation=1.5), photograph(MISSING, band="silent")),
+        "dissection": (DissectedConcept(category="colour", concept="<b>red</b>", iou=0.0712, images=41),),
         "visualisations": (
             Visualisation(activation=4.0, tile=tile), Visualisation(seed=1, why="<b>diverged</b>"),
         ),
@@ -119,6 +122,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records += [record(layer, 3, tile, text) for layer in LAYERS for text in HOSTILE[:1]]
     records += [record("hostile", index, tile, text) for index, text in enumerate(HOSTILE)]
     bare = {"labels": (), "candidates": (), "facets": (), "exemplars": (), "near_misses": (), "rounds": ()}
+    bare |= {"bands": (), "dissection": ()}
     dead = {**bare, "visualisations": (), "activation": None, "coverage": None, "verdict": "dead"}
     records.append(record("bare", 0, tile, **dead))
     records.append(record("sides", 4, tile))
@@ -216,6 +220,17 @@ def test_the_unit_page_says_every_check_in_words(site: Path) -> None:
     assert "<b>diverged</b>" in text
     assert "the best label so far says no" in text
     assert "The sheet the model saw" in text
+
+
+def test_the_unit_page_shows_the_whole_range_and_the_best_concepts(site: Path) -> None:
+    page = Page(site / "units" / "many" / "7.html")
+    text = " ".join(page.text.split())
+    shown = [image["alt"] for image in page.of("img") if " band " in image["alt"]]
+    assert shown == ["high band <a>/é.png, activation 1.5"]
+    assert "Over the whole range" in text
+    assert "1.5 high" in text
+    assert "3.25 silent" in text
+    assert "colour<b>red</b>0.071241" in "".join(page.text.split())
 
 
 def test_a_unit_without_anything_has_a_page_without_empty_sections(site: Path) -> None:
