@@ -24,6 +24,8 @@ VERDICTS: tuple[VerdictName, ...] = (
 )  # fmt: skip
 TrustName = Literal["supports", "partial", "contradicts", "suspect", "not_applicable"]
 SplitName = Literal["propose", "feedback", "test"]
+Answer = Literal["y", "n", "u"]
+Source = Literal["accepted", "refused", "decoy"]
 BandName = Literal["top", "high", "mid", "low", "silent"]
 
 _UNIT = re.compile(r"^(?P<layer>.+):(?P<index>\d+)(?P<side>-?)$")
@@ -219,6 +221,19 @@ class DissectedConcept(Record):
     concept: str
     iou: float
     images: int
+
+
+class Judgement(Record):
+    """What a person said of one (unit, label): ``y`` it is right, ``n`` it is not, ``u`` unsure.
+
+    `source` is what the label was when it was drawn: accepted or refused by the gate of that time, or a decoy.
+    """
+
+    unit: str
+    text: str
+    formula: Formula | None = None
+    source: Source
+    answer: Answer
 
 
 class UnitRecord(Record):

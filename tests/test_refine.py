@@ -48,34 +48,6 @@ def test_a_bad_round_never_replaces_a_good_label(rounds: list[list[tuple[int, fl
     assert set(best) == {label.facet for label in every}
 
 
-@given(
-    st.lists(
-        st.lists(st.tuples(st.integers(0, 2), st.none() | st.floats(-1, 1), st.booleans()), max_size=5),
-        max_size=4,
-    )
-)
-def test_the_best_simple_labels_are_the_best_where_no_compound_was_proposed(
-    rounds: list[list[tuple[int, float | None, bool]]],
-) -> None:
-    both = Formula(op="or", terms=("a", "b"))
-    records = [
-        RoundRecord(
-            round=number + 1,
-            labels=tuple(
-                Label(text=f"{number}-{i}", facet=facet, score=score, formula=both if compound else None)
-                for i, (facet, score, compound) in enumerate(labels)
-            ),
-        )
-        for number, labels in enumerate(rounds)
-    ]
-    plain = [
-        record.model_copy(update={"labels": tuple(label for label in record.labels if not label.formula)})
-        for record in records
-    ]
-    assert best_per_facet(records, simple=True) == best_per_facet(plain)
-    assert all(label.formula is None for label in best_per_facet(records, simple=True).values())
-
-
 def test_a_label_without_a_score_is_never_the_best() -> None:
     """Such as a compound that does not lead its own terms."""
     idle = Label(text="a or b", formula=Formula(op="or", terms=("a", "b")))

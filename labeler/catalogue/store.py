@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from labeler.errors import CatalogueError, RunError
-from labeler.records import RoundRecord, UnitId, UnitRecord
+from labeler.records import Judgement, Label, RoundRecord, UnitId, UnitRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
     from labeler.seams import Call
 
+Statement = tuple[str, Sequence[object]]
+
 SCHEMA_VERSION = 1
+_LABELS = TypeAdapter(tuple[Label, ...])
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS units (
@@ -37,6 +42,11 @@ CREATE INDEX IF NOT EXISTS labels_by_text ON labels (text);
 CREATE TABLE IF NOT EXISTS label_embeddings (text TEXT PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (
     unit TEXT NOT NULL, round INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (unit, round)
+);
+CREATE TABLE IF NOT EXISTS decoys (position INTEGER PRIMARY KEY, unit TEXT NOT NULL, labels TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS judgements (
+    unit TEXT NOT NULL, text TEXT NOT NULL, source TEXT NOT NULL, record TEXT NOT NULL, counter INTEGER NOT NULL,
+    PRIMARY KEY (unit, text)
 );
 CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, answer TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS calls (
@@ -106,18 +116,35 @@ class CatalogueStore:
 
     def put_unit(self, record: UnitRecord) -> None:
         """Store a unit's final record and its labels in one transaction."""
-        texts = [label.text for label in record.labels]
-        self._write(
-            [
-                ("DELETE FROM labels WHERE unit = ?", (record.unit,)),
-                (
-                    "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)",
-                    (record.unit, record.layer, record.index, record.verdict, record.trust.verdict,
-                     record.model_dump_json()),
-                ),
-                *(("INSERT INTO labels VALUES (?, ?, ?)", (record.unit, i, t)) for i, t in enumerate(texts)),
-            ]
-        )  # fmt: skip
+        self._write(_unit_rows(record))
+
+    def put_decision(
+        self, records: Iterable[UnitRecord], decoys: Mapping[UnitId, Sequence[Label]], gate: str
+    ) -> None:
+        """Replace records, all decoys and the note `gate` of a finished run in one transaction."""
+        units = [row for record in records for row in _unit_rows(record)]
+        note = ("INSERT OR REPLACE INTO meta VALUES ('gate', ?)", (gate,))
+        self._write([*units, *_decoy_rows(decoys), note])
+
+    def put_decoys(self, decoys: Mapping[UnitId, Sequence[Label]]) -> None:
+        """Store the decoys of every judged unit, with their checks; earlier ones go."""
+        self._write(_decoy_rows(decoys))
+
+    def decoys(self) -> dict[UnitId, tuple[Label, ...]]:
+        """The decoys of every judged unit, in the order in which they were stored."""
+        rows = self._all("SELECT unit, labels FROM decoys ORDER BY position", ())
+        return {UnitId.parse(unit): _LABELS.validate_json(labels) for unit, labels in rows}
+
+    def put_judgement(self, judgement: Judgement) -> None:
+        """Store a person's answer durably; an earlier one to the same label goes."""
+        last = "(SELECT COALESCE(MAX(counter), 0) + 1 FROM judgements)"
+        row = (judgement.unit, judgement.text, judgement.source, judgement.model_dump_json())
+        self._write([(f"INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, {last})", row)])
+
+    def judgements(self) -> list[Judgement]:
+        """All answers, in the order in which they were given."""
+        rows = self._all("SELECT record FROM judgements ORDER BY counter", ())
+        return [Judgement.model_validate_json(row[0]) for row in rows]
 
     def unit(self, unit: UnitId) -> UnitRecord:
         """The record of one unit.
@@ -175,10 +202,11 @@ class CatalogueStore:
         )
 
     def label_embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
-        """Stored label texts and their embeddings ``(t, dim)``."""
+        """Texts of accepted labels and their embeddings ``(t, dim)``, as far as they were stored."""
         import numpy as np
 
-        rows = self._all("SELECT text, vector FROM label_embeddings ORDER BY text", ())
+        query = "SELECT text, vector FROM label_embeddings WHERE text IN (SELECT text FROM labels) ORDER BY text"
+        rows = self._all(query, ())
         vectors = [np.frombuffer(row[1], dtype=np.float32) for row in rows]
         return [str(row[0]) for row in rows], np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
@@ -229,7 +257,7 @@ class CatalogueStore:
         names = ("calls", "from_cache", "input_tokens", "output_tokens")
         return {name: int(value) for name, value in zip(names, row or (0, 0, 0, 0), strict=True)}
 
-    def _write(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
+    def _write(self, statements: Sequence[Statement]) -> None:
         try:
             with self._lock, self._connection:
                 for statement, values in statements:
@@ -252,3 +280,25 @@ class CatalogueStore:
     def _broken(self, error: sqlite3.DatabaseError) -> RunError:
         advice = "restore it, make room, or run again elsewhere"
         return RunError(f"{self.path} is not a readable catalogue ({error}): {advice}.")
+
+
+def _unit_rows(record: UnitRecord) -> list[Statement]:
+    texts = [label.text for label in record.labels]
+    return [
+        ("DELETE FROM labels WHERE unit = ?", (record.unit,)),
+        (
+            "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)",
+            (record.unit, record.layer, record.index, record.verdict, record.trust.verdict,
+             record.model_dump_json()),
+        ),
+        *(("INSERT INTO labels VALUES (?, ?, ?)", (record.unit, i, t)) for i, t in enumerate(texts)),
+    ]  # fmt: skip
+
+
+def _decoy_rows(decoys: Mapping[UnitId, Sequence[Label]]) -> list[Statement]:
+    insert = "INSERT INTO decoys (unit, labels) VALUES (?, ?)"
+    dumped = [
+        (str(unit), _LABELS.dump_json(tuple(labels), exclude_defaults=True).decode())
+        for unit, labels in decoys.items()
+    ]
+    return [("DELETE FROM decoys", ()), *((insert, row) for row in dumped)]

@@ -42,11 +42,15 @@ class Line(Record):
 
 
 class Domain(Record):
-    """Where the probabilities hold: the probe's name and the judges, and what the fit was made on."""
+    """Where the probabilities hold: the probe's name and the judges, and what the fit was made on.
+
+    `run` is the fingerprint of the only run that they hold for, where a person judged one.
+    """
 
     probe: str
     judges: tuple[str, ...]
     fitted_on: str
+    run: str | None = None
 
 
 class Calibration(Record):
@@ -75,7 +79,12 @@ class Calibration(Record):
         return None if line is None else _sigmoid(line.intercept + line.slope * self.logit(checks))
 
     def covers(self, probe: str, judges: Sequence[str]) -> bool:
-        """Whether a run lies inside the domain: the same probe, and no judge that the fit did not have."""
+        """Whether a run lies inside the domain: the same probe, and no judge that the fit did not have.
+
+        Never for a calibration of one run: whoever reads it knows whose it is.
+        """
+        if self.domain.run is not None:
+            return False
         return probe == self.domain.probe and set(judges) <= set(self.domain.judges)
 
 
@@ -119,6 +128,23 @@ def fit(examples: Sequence[Example], domain: Domain) -> Calibration:
         if right + wrong >= MIN_PAIRS and min(right, wrong) >= MIN_OF_EACH:
             lines[key] = _line(logit_n[rows], right_n[rows], weight_n[rows], right, wrong)
     return draft.model_copy(update={"patterns": lines})
+
+
+def refit(calibration: Calibration, examples: Sequence[Example], domain: Domain) -> Calibration:
+    """The same weights with one new line, shared by every pattern among `examples`; too few for a line each.
+
+    Raises:
+        ValueError: when there are not both right and wrong labels.
+    """
+    if len({example.right for example in examples}) < 2:
+        raise ValueError("a calibration needs both right and wrong labels")
+    logit_n = np.array([calibration.logit(example.checks) for example in examples])
+    right_n = np.array([float(example.right) for example in examples])
+    weight_n = np.array([example.weight for example in examples])
+    right = int(right_n.sum())
+    line = _line(logit_n, right_n, weight_n, right, len(examples) - right)
+    lines = {key: line for key in sorted({pattern(example.checks) for example in examples})}
+    return calibration.model_copy(update={"patterns": lines, "domain": domain})
 
 
 def _logistic(

@@ -175,6 +175,8 @@ class Dissection:
         moments = matrix_moments(block_ab, len(inside))
         union = float(unit_ag.sum() + concept_bg.sum() - overlaps.sum())
         (null,) = permutation_null(np.array([overlaps.sum()]), moments)
+        if null.p is None:  # no permutation changes anything, as where the unit has no mask at all
+            null = Null(z=0.0, p=1.0)
         # d IoU / d intersection = (union + intersection) / union², as the union shrinks by what is shared
         noise = float(moments.sd[0]) * (union + overlaps.sum()) / union**2 if union > 0 else 0.0
         overlap_i, union_i = np.zeros(self.images), np.zeros(self.images)

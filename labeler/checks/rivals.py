@@ -7,8 +7,8 @@ Gnanadesikan & Kettenring 1975), so that two words for what always comes togethe
 
 *specificity* of *prediction* compares units under one label; this compares labels under one unit, which is
 what a sibling, a part, or a companion of the true concept fails. A compound label competes with its own terms
-too: ``a or b`` has to say more than ``a``. Where a unit has several facets, the label of one competes for
-what the labels of the others leave unexplained: a second meaning leads there, an idle second label does not.
+too: ``a or b`` has to say more than ``a``. Where a unit has several facets, a label competes for what the
+better facets leave unexplained: a second meaning leads there, an idle second label does not.
 
 What it cannot see: a concept that no word of the vocabulary names. Being the best of bad words is no merit,
 which is why it never stands alone.
@@ -65,7 +65,8 @@ class Rivals:
         data: the layer there.
         words: the rivals, by judge.
         exempt: of a label, the words that are no rivals: itself and words that may mean the same.
-        kin: for each unit (its index in the layer) the labels that it is left with, as facet and scores (n,).
+        kin: for each unit (its index in the layer) the best label of every facet, the best facet first, as
+            facet and scores (n,). A facet competes for what those before it leave unexplained.
     """
 
     data: LayerData
@@ -96,7 +97,7 @@ class Rivals:
                 found.append(CheckResult.not_applicable("its judge has no list of words", judge))
                 continue
             kin = self.kin.get(int(self.data.live_units[unit]), ())
-            others = [score_n for facet, score_n in kin if facet != facet_p[row]]
+            others = _before(kin, facet_p[row])
             score_n = readings.scores_nl[:, column]
             found.append(self._known[judge].check(self.data, unit, score_n, judge, same[column], others))
         return found
@@ -151,6 +152,16 @@ class _Known:
             judge=judge,
             significance=Null(z=z, p=1.0 if z is None else _upper(z)),  # a tie counts against the label
         )
+
+
+def _before(kin: Sequence[tuple[int, Floats]], facet: int) -> list[Floats]:
+    """The scores of the facets that come before `facet`; of all others where it is none of them."""
+    found = []
+    for other, score_n in kin:
+        if other == facet:
+            break
+        found.append(score_n)
+    return found
 
 
 def _values(activations_nu: NDArray[np.floating[Any]], scores_nw: Floats, weights_n: Floats) -> Floats:

@@ -20,6 +20,7 @@ from labeler.pipeline.progress import Reporter, SilentReporter
 from labeler.pipeline.proposers import checked_endpoint, make_proposers
 from labeler.pipeline.reporting import write_report
 from labeler.pipeline.rounds import Rounds
+from labeler.pipeline.run_gate import read_run_gate
 from labeler.pipeline.verdicts import put_verdicts
 from labeler.storage import run_lock
 
@@ -50,7 +51,7 @@ def run_pipeline(
         activations, key = activations_stage(out, inputs, reporter.stage("activations"))
         index_stage(out, activations, key, config.activations.memory_gb)
         evidence = evidence_stage(out, inputs, activations, key, reporter.stage("exemplars"))
-        bench = Bench(inputs, activations, evidence)
+        bench = Bench(inputs, activations, evidence, read_run_gate(out))
         live = [unit for unit in inputs.units if bench.alive(unit)]
         pictures = pictures_stage(out, inputs, live, key, reporter.stage("visualisations"))
         store = CatalogueStore(out / "catalogue.db")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from labeler.activations import Activations
 from labeler.checks import (
     AnnotationJudge,
+    Calibration,
     EncoderJudge,
     Gate,
     Judge,
@@ -41,6 +42,8 @@ class Bench:
     inputs: Inputs
     activations: Activations
     evidence: ProbeEvidence
+    own_calibration: Calibration | None = None
+    """What a person's answers gave this very run (`labeler judge`)."""
 
     @cached_property
     def judges(self) -> list[Judge]:
@@ -55,6 +58,8 @@ class Bench:
     def gate(self) -> Gate:
         """The gate of this run; calibrated where the run lies inside the domain of the calibration."""
         inputs = self.inputs
+        if self.own_calibration is not None:
+            return Gate(inputs.config.gate, True, self.own_calibration)
         calibration = shipped()
         inside = calibration.covers(inputs.probe.name, inputs.config.encoder.judge)
         return Gate(inputs.config.gate, inside, calibration)

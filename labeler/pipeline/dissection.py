@@ -16,7 +16,6 @@ from labeler.records import DissectedConcept, SplitName, UnitId
 from labeler.seams import Annotation, Progress
 from labeler.storage import hash_order
 
-
 FEW = 4
 """Images that a concept needs on `feedback`, which only guides and is a quarter of `test`."""
 

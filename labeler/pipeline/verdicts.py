@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,13 @@ from labeler.checks import (
     choose_decoys,
     coverage,
     decide,
-    decoy_cut,
-    expected_precision_cut,
     judge_picture,
     presence_threshold,
     terms_of,
     unit_agreement,
 )
 from labeler.pipeline.bench import Bench, by_layer
+from labeler.pipeline.deciding import control, final_cut
 from labeler.pipeline.dissection import best_concepts
 from labeler.pipeline.inputs import ANNOTATIONS
 from labeler.pipeline.opening import OpenLayer, open_test
@@ -45,7 +44,7 @@ class _Layer:
 
     opened: OpenLayer
     targets: Mapping[UnitId, list[Judged]]
-    decoys: list[Judged]
+    decoys: Mapping[UnitId, list[Judged]]
 
 
 def put_verdicts(
@@ -59,14 +58,9 @@ def put_verdicts(
         layer: _judge(bench, opened[layer], {unit: finals[unit] for unit in units})
         for layer, units in by_layer(list(finals)).items()
     }
-    targets = [item for layer in layers.values() for found in layer.targets.values() for item in found]
-    decoys = [item for layer in layers.values() for item in layer.decoys]
-    cut = decoy_cut(
-        [item.cut_score for item in targets],
-        [item.cut_score for item in decoys],
-        bench.inputs.config.gate.precision,
-    )
-    cut = replace(cut, least_probability=_least_probability(targets, cut, bench.inputs.config.gate.precision))
+    targets = {unit: found for layer in layers.values() for unit, found in layer.targets.items()}
+    decoys = {unit: found for layer in layers.values() for unit, found in layer.decoys.items()}
+    cut = final_cut(targets, decoys, bench.inputs.config.gate.precision)
     dissected = best_concepts(bench, {name: o.dissection for name, o in opened.items() if o.dissection})
     verdicts = []
     for unit in bench.inputs.units:
@@ -76,13 +70,11 @@ def put_verdicts(
         verdicts.append(record)
         store.put_unit(record)
     _put_label_embeddings(bench, verdicts, store)
-    store.put_meta("gate", json.dumps(_control(cut, layers, verdicts, store), sort_keys=True))
-
-
-def _least_probability(targets: Sequence[Judged], cut: Cut, precision: float) -> float:
-    """The cut in probability over the labels that would pass without it."""
-    open_to = [item.label.probability for item in targets if cut.accepts(item)]
-    return expected_precision_cut([value for value in open_to if value is not None], precision)
+    store.put_decoys({unit: [item.label for item in found] for unit, found in decoys.items()})
+    openings = len(json.loads(store.meta("test_openings") or "[]"))
+    test_images = max((len(layer.data.image_ids_n) for layer in opened.values()), default=0)
+    said = control(cut, decoys, verdicts, bench.gate, openings=openings, test_images=test_images)
+    store.put_meta("gate", json.dumps(said, sort_keys=True))
 
 
 def _finals(records: Sequence[RoundRecord]) -> list[Label]:
@@ -119,10 +111,13 @@ def _judge(bench: Bench, opened: OpenLayer, finals: Mapping[UnitId, list[Label]]
     found = iter(
         opened.judge([(unit.index, label) for unit, labels in finals.items() for label in labels], tests)
     )
+    wrong = iter(
+        opened.judge([(unit, label) for unit, labels in decoys.items() for label in labels], tests)
+    )
     return _Layer(
         opened,
         {unit: [next(found) for _ in labels] for unit, labels in finals.items()},
-        opened.judge([(unit, label) for unit, labels in decoys.items() for label in labels], tests),
+        {unit: [next(wrong) for _ in decoys[unit.index]] for unit in sorted(finals)},
     )
 
 
@@ -223,42 +218,8 @@ def _presence(bench: Bench, data: LayerData, label: Label) -> np.ndarray | None:
 
 
 def _put_label_embeddings(bench: Bench, records: Sequence[UnitRecord], store: CatalogueStore) -> None:
-    texts = sorted({label.text for record in records for label in record.labels})
+    opened = [label for record in records for label in (*record.labels, *record.candidates)]
+    texts = sorted({label.text for label in opened})  # a refused label may be accepted by another gate
     known = [text for text in texts if bench.inputs.encoder.covers(text)]
     if known:
         store.put_label_embeddings(known, bench.inputs.encoder.embed_texts(known))
-
-
-def _control(
-    cut: Cut, layers: Mapping[str, _Layer], records: Sequence[UnitRecord], store: CatalogueStore
-) -> dict[str, object]:
-    """What the report says about the gate: the cut, the decoys it lets through, the openings of `test`."""
-    by_name = {}
-    for name, layer in layers.items():
-        passed = sum(item.cut_score >= cut.threshold for item in layer.decoys)
-        accepted = sum(r.id.side == name and r.verdict in ("accepted", "polysemantic") for r in records)
-        units = sum(r.id.side == name for r in records)
-        by_name[name] = {
-            "units": units,
-            "accepted": accepted,
-            "decoys": len(layer.decoys),
-            "decoys_accepted": passed,
-        }
-    lines = [
-        ("cut", f"score {cut.threshold:.3f}" if np.isfinite(cut.threshold) else "no score is high enough")
-    ]
-    lines += [
-        (name, "{accepted} of {units} units accepted, {decoys_accepted} of {decoys} decoys".format(**row))
-        for name, row in by_name.items()
-    ]
-    opened = len(json.loads(store.meta("test_openings") or "[]"))
-    lines.append(("test split", f"opened {opened} time(s)"))
-    warnings = [] if cut.decoys else ["No decoy could be made, so nothing could be accepted."]
-    threshold = cut.threshold if np.isfinite(cut.threshold) else None
-    return {
-        "threshold": threshold,
-        "layers": by_name,
-        "lines": lines,
-        "warnings": warnings,
-        "test_openings": opened,
-    }

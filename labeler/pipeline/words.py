@@ -54,9 +54,11 @@ def rivals(bench: Bench, data: LayerData, kin: Mapping[int, Sequence[Label]] | N
     least = bench.inputs.config.checks.min_test_images
     scores = {}
     for unit, labels in (kin or {}).items():
-        read = [(label.facet, bench.reading(label, data, least)) for label in labels]
-        if len({facet for facet, _ in read}) > 1:
-            scores[unit] = [(f, r.scores_n[data.image_ids_n].astype(np.float64)) for f, r in read if r]
+        best: dict[int, Label] = {}
+        for label in sorted(labels, key=lambda label: -(label.score or 0.0)):
+            best.setdefault(label.facet, label)
+        read = [(facet, bench.reading(label, data, least)) for facet, label in best.items()]
+        scores[unit] = [(f, r.scores_n[data.image_ids_n].astype(np.float64)) for f, r in read if r]
     return Rivals(data, words, exempt, scores)
 
 

@@ -6,6 +6,7 @@ from labeler.records import CheckResult
 
 MEANING = {
     "prediction": "correlation of activation and label over the whole range of held-out images",
+    "rivals": "how much more correlation the label has than the best other word that its judge knows",
     "auprc": "average precision of the label for the unit's strongest 1 % of activations",
     "real": "how much more the label fits the held-out top images than any images, in standard deviations",
     "synthetic": "how much more the label fits the unit's own synthetic pictures than those of other units",
@@ -40,6 +41,8 @@ def check_sentence(check: CheckResult) -> str:
     parts = [number(check.value)]
     if check.low is not None:
         parts[0] += f" (at least {number(check.low)})"
+    if check.why:
+        parts.append(check.why)
     parts.append(f"{check.n} images" + (f", judged by {check.judge}" if check.judge else ""))
     if check.significance is not None and check.significance.z is not None:
         z, p = check.significance.z, check.significance.p

@@ -78,7 +78,7 @@ def test_every_unit_has_one_truth_and_every_kind_some_units(name: str) -> None:
     counts = Counter(unit.kind for unit in units)
     assert counts["single"] >= 24
     assert all(counts[kind] >= 3 for kind in ("duplicate", "or", "and", "not", "decoy", "dead"))
-    assert counts["unclear"] <= UNITS // 8
+    assert counts["unclear"] <= UNITS // 3
     known = {concept.name for concept in CONCEPTS}
     for unit in units:
         assert set(unit.terms) <= known
@@ -175,7 +175,7 @@ def test_a_planted_network_is_a_target(name: str) -> None:
     assert maps.shape == (16, UNITS, planted.INPUT // 8, planted.INPUT // 8)
     assert (maps >= 0).all()
     seen, own = maps.amax(dim=(2, 3)).numpy(), pooled(name)[:16]
-    live = np.ptp(own, axis=0) > 0.5
+    live = np.ptp(own, axis=0) > 0.2
     together = [np.corrcoef(seen[:, u], own[:, u])[0, 1] for u in np.flatnonzero(live)]
     assert np.median(together) > 0.99  # the target's own preprocessing is that of the training
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from labeler.builtin.planted.network import UNITS
 from labeler.builtin.scenes import CONCEPTS
-from labeler.builtin.training.planted_measure import LEAST_OF_RIVAL, best_rival, decoy_auroc
+from labeler.builtin.training.planted_measure import LEAST_OF_RIVAL, compare, decoy_auroc
 from labeler.builtin.training.planted_truth import COUNTS, LEARNABLE, RARE, Wanted, draw_truth, holds
 
 NAMES = [concept.name for concept in CONCEPTS]
@@ -155,6 +155,12 @@ def test_a_decoy_is_measured_against_every_formula_of_two(seed: int, least: int)
     assert decoy_auroc(pooled_n, present_nc, least) == pytest.approx(0.5 + max(away), abs=1e-9)
 
 
+def correlation(pooled_n: NDArray[np.float32], truth_n: NDArray[np.bool_]) -> float:
+    held = int(truth_n.sum())
+    enough = LEAST_OF_RIVAL <= held <= len(truth_n) - LEAST_OF_RIVAL
+    return float(np.corrcoef(pooled_n, truth_n)[0, 1]) if enough and np.ptp(pooled_n) > 0 else 0.0
+
+
 @settings(max_examples=15, deadline=None)
 @given(SEEDS, st.sampled_from(["single", "duplicate", "or", "and", "context", "not"]))
 def test_a_truth_is_measured_against_every_other_formula(seed: int, kind: str) -> None:
@@ -165,15 +171,15 @@ def test_a_truth_is_measured_against_every_other_formula(seed: int, kind: str) -
     for a, b in combinations_with_replacement(range(present_nc.shape[1]), 2):
         for name, rule in (("and", np.logical_and), ("or", np.logical_or)):
             key = ("is" if a == b else name), frozenset({a, b})
-            rivals[key] = area(pooled_n, rule(present_nc[:, a], present_nc[:, b]), LEAST_OF_RIVAL)
-        rivals["not", frozenset({a})] = 1 - area(pooled_n, present_nc[:, a], LEAST_OF_RIVAL)
-    del rivals[own]
-    found, text = best_rival(pooled_n, present_nc, Wanted(kind, terms))  # type: ignore[arg-type]
-    assert found == pytest.approx(max(rivals.values()), abs=1e-9)
-    best = {key for key, value in rivals.items() if value > found - 1e-9}
+            rivals[key] = correlation(pooled_n, rule(present_nc[:, a], present_nc[:, b]))
+        rivals["not", frozenset({a})] = -correlation(pooled_n, present_nc[:, a])
+    told = compare(pooled_n, present_nc, Wanted(kind, terms))  # type: ignore[arg-type]
+    assert told.own == pytest.approx(rivals.pop(own), abs=1e-5)
+    assert told.rival == pytest.approx(max(rivals.values()), abs=1e-5)
+    best = {key for key, value in rivals.items() if value > told.rival - 1e-5}
     words = {
         (f"not {NAMES[min(t)]}" if op == "not" else f" {op} ".join(NAMES[c] for c in sorted(t)))
         for op, t in best
     }
-    if found > 0.5:
-        assert text in words
+    if told.rival > 0:
+        assert told.words in words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeler.pipeline.verdicts import _finals
+from labeler.pipeline.verdicts import FINALISTS, _finals
 from labeler.records import Formula, Label, RoundRecord
 
 
@@ -20,19 +20,21 @@ def finals(*labels: Label) -> list[str]:
     return [x.text for x in _finals([RoundRecord(round=i + 1, labels=(x,)) for i, x in enumerate(labels)])]
 
 
-def test_the_best_label_of_each_facet_is_opened_best_first() -> None:
-    assert finals(label("red", 0.3), label("dog", 0.5), label("sky", 0.6, facet=1)) == ["sky", "dog"]
+def test_the_best_labels_of_each_facet_are_opened_best_first() -> None:
+    assert finals(label("red", 0.3), label("dog", 0.5), label("sky", 0.6, facet=1)) == ["sky", "dog", "red"]
+    many = [label(f"word {number}", number / 10) for number in range(7)]
+    assert finals(*many) == ["word 6", "word 5", "word 4"]
 
 
-def test_beside_a_compound_stands_the_best_simple_label_of_its_facet() -> None:
-    assert finals(label("red", 0.4), label("red or blue", 0.6), label("blue", 0.5)) == ["red or blue", "blue"]
-    assert finals(label("red", 0.4, facet=1), label("red or blue", 0.6)) == ["red or blue", "red"]
-    assert finals(label("red or blue", 0.6)) == ["red or blue"]
-
-
-def test_no_second_label_stands_beside_a_simple_one() -> None:
-    assert finals(label("red", 0.7), label("red or blue", 0.6), label("blue", 0.5)) == ["red"]
+def test_labels_without_a_score_are_not_opened() -> None:
     assert finals(label("red", 0.7), label("red or blue", None)) == ["red"]
+    assert finals(label("red or blue", None)) == []
+
+
+def test_where_only_compounds_lead_the_best_simple_label_stands_beside_them() -> None:
+    compounds = [label("red or blue", 0.9), label("red or dog", 0.8), label("red or sky", 0.7)]
+    assert finals(*compounds, label("red", 0.2), label("blue", 0.1))[-1] == "red"
+    assert finals(compounds[0], label("red", 0.2)) == ["red or blue", "red"]
 
 
 def test_a_text_that_leads_several_facets_is_opened_once_for_the_one_it_fits_best() -> None:
@@ -51,7 +53,9 @@ def test_a_text_that_leads_several_facets_is_opened_once_for_the_one_it_fits_bes
         max_size=8,
     )
 )
-def test_no_more_than_two_labels_a_facet_and_none_twice(drawn: list[tuple[str, float | None, int]]) -> None:
+def test_no_facet_opens_many_labels_and_no_text_is_opened_twice(
+    drawn: list[tuple[str, float | None, int]],
+) -> None:
     labels = [label(*item) for item in drawn]
     found = _finals([RoundRecord(round=1, labels=tuple(labels))])
     texts = [item.text for item in found]
@@ -61,5 +65,7 @@ def test_no_more_than_two_labels_a_facet_and_none_twice(drawn: list[tuple[str, f
     assert all(item.score is not None for item in found)
     for facet in {item.facet for item in found}:
         inside = [item for item in found if item.facet == facet]
-        assert len(inside) <= 2
-        assert len(inside) == 1 or sorted(item.formula is None for item in inside) == [False, True]
+        assert len(inside) <= FINALISTS + 1
+    if any(item.score is not None for item in labels):
+        best = max(item.score for item in labels if item.score is not None)
+        assert found[0].score == best

@@ -36,9 +36,14 @@ HELD_OUT_CONCEPTS: Final = frozenset(
 FLOOR: Final = 0.85
 """A unit whose AUROC is lower does not do what its truth says: it is ``unclear`` and counts in no table."""
 RIVAL_MARGIN: Final = 0.01
-"""Nor does one that another formula of the scenes' concepts predicts better by more than this."""
+"""Nor does one whose activation correlates with another formula better by more than this."""
+PART_MARGIN: Final = 0.1
+"""A unit of two terms is one only if both together go with it better by so much than either alone."""
+TIE: Final = 0.005
+"""And its formula has to be the best there is by this: no scene tells ``dotted or petal`` from ``dotted or
+flower``."""
 ELSEWHERE: Final = 1.0
-"""Nor does a unit of one concept that lies better, by IoU, on another in the same scenes: tail, but on fish."""
+"""Nor does a unit of one concept whose cells another concept of the same scenes covers better, by IoU."""
 DECOY_CEILING: Final = 0.6
 """A decoy that a concept, or a pair, predicts better is ``unclear`` too."""
 
@@ -85,8 +90,11 @@ def _clear(unit: dict[str, Any]) -> bool:
     if unit["kind"] == "decoy":
         return bool(unit["auroc"] <= DECOY_CEILING)
     elsewhere = unit["kind"] in ("single", "duplicate") and unit["where_iou"] > ELSEWHERE * unit["iou"]
-    told = unit["auroc"] >= FLOOR and unit["rival_auroc"] <= unit["auroc"] + RIVAL_MARGIN
-    return bool(told and not elsewhere)
+    lead = unit["correlation"] - unit["rival_correlation"]
+    if unit["kind"] in ("single", "duplicate"):
+        return bool(unit["auroc"] >= FLOOR and lead >= -RIVAL_MARGIN and not elsewhere)
+    more = unit["kind"] == "not" or unit["correlation"] - unit["part_correlation"] >= PART_MARGIN
+    return bool(unit["auroc"] >= FLOOR and lead >= TIE and more)
 
 
 def load(name: str, pretrained: bool = True) -> PlantedNetwork:

@@ -17,14 +17,15 @@ class PlantedNetwork(nn.Module):
     """Units over a trunk, each seeing its own place and, through the context, the whole image.
 
     A unit of ``A and B`` fires at A only where B is somewhere in the image, so the features of every place
-    come with their maximum and mean over all places. The units are rectified, as most units in practice are.
+    come with their maximum and mean over all places. The units are rectified, as most in practice are, and
+    saturate softly: twice the evidence for one half of ``A or B`` is not twice the activation.
     """
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
         self.hidden = nn.Sequential(nn.Conv2d(3 * WIDTH, HIDDEN, 1), nn.ReLU())
-        self.units = nn.Sequential(nn.Conv2d(HIDDEN, UNITS, 1), nn.ReLU())
+        self.units = nn.Sequential(nn.Conv2d(HIDDEN, UNITS, 1), nn.ReLU(), nn.Tanh())
 
     def forward(self, images_bchw: Tensor) -> Tensor:
         """Activations of the units, (b, UNITS, h / 8, w / 8)."""

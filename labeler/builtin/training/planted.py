@@ -29,8 +29,8 @@ from labeler.builtin.scenes import CONCEPTS
 from labeler.builtin.training.planted_head import train_head
 from labeler.builtin.training.planted_measure import (
     LEAST,
-    best_rival,
-    concept_aurocs,
+    compare,
+    concept_correlations,
     concept_ious,
     decoy_auroc,
 )
@@ -41,8 +41,8 @@ from labeler.builtin.training.scene_quality import auroc
 
 logger = logging.getLogger("planted")
 
-COMPANION = 0.02
-"""A concept whose AUROC is lower by no more than this is in the same scenes: where it lies has to tell."""
+COMPANION = 0.05
+"""A concept whose correlation is no lower than by this is in the same scenes: where it lies has to tell."""
 LOCATED = 1000
 """Scenes of the exam on which it is measured where the units fire."""
 EXAM = (91, 6000)  # seed and number of the scenes that the truth is measured on
@@ -142,7 +142,7 @@ def write_truth(
     iou_uc = concept_ious(_maps(network, exam.images[:LOCATED]), exam.cells[:LOCATED].numpy())
     for u, unit in enumerate(wanted):
         if unit.kind in ("single", "duplicate"):
-            told_c = concept_aurocs(pooled_nu[:, u], exam.areas >= PRESENT)
+            told_c = concept_correlations(pooled_nu[:, u], exam.areas >= PRESENT)
             alike_c = told_c >= told_c[unit.terms[0]] - COMPANION
             best = int(np.where(alike_c, iou_uc[u], -1.0).argmax())
             where = {"iou": iou_uc[u, unit.terms[0]], "where_iou": iou_uc[u, best]}
@@ -179,9 +179,14 @@ def _measured(
         return described
     if unit.kind == "decoy":
         return {**described, "auroc": round(decoy_auroc(pooled_n, present_nc, LEAST), 4)}
-    found, text = best_rival(pooled_n, present_nc, unit)
-    own = auroc(pooled_n, holds(unit, present_nc))
-    return {**described, "auroc": round(own, 4), "rival": text, "rival_auroc": round(found, 4)}
+    told = compare(pooled_n, present_nc, unit)
+    found = {
+        "auroc": auroc(pooled_n, holds(unit, present_nc)),
+        "correlation": told.own,
+        "part_correlation": told.part,
+        "rival_correlation": told.rival,
+    }
+    return {**described, **{name: round(value, 4) for name, value in found.items()}, "rival": told.words}
 
 
 def main() -> None:

@@ -25,9 +25,8 @@ _BATCH, _DECOY_BATCH = 64, 400
 _TRIED = 3  # decoys trained for each that is kept: those that concepts tell least about
 _PAIRS = 400  # pairs of concepts in each step of the decoys
 _DROPPED = 0.1
-_SLACK = (
-    2.0  # units rest at 0 where their truth is less than 12 % likely, not 50 %: faint evidence still shows
-)
+_SLACK = 0.5  # log odds: units rest at 0 where their truth is less than 38 % likely
+_SOFTNESS = 4.0  # log odds over which they saturate: tanh(1) = 0.76 at 3.5, and no two activations tie
 
 
 def train_head(
@@ -40,7 +39,7 @@ def train_head(
     decoys = [u for u, unit in enumerate(wanted) if unit.kind == "decoy"]
     taught = [u for u, unit in enumerate(wanted) if unit.kind not in ("decoy", "dead")]
     inner, outer = _teach([wanted[u] for u in taught], features, scenes, seed, epochs)
-    decoy_inner, decoy_outer, middle_u = _mislead(len(decoys), features, scenes, seed, decoy_steps)
+    decoy_inner, decoy_outer = _mislead(len(decoys), features, scenes, seed, decoy_steps)
     known = HIDDEN - DECOY_HIDDEN
     with torch.no_grad():
         hidden, units = _first(network.hidden), _first(network.units)
@@ -50,9 +49,9 @@ def train_head(
         _bias(hidden).copy_(torch.cat([_bias(inner), _bias(decoy_inner)]))
         units.weight.zero_()
         _bias(units).fill_(-1.0)  # rectified to 0 everywhere: dead
-        units.weight[taught, :known], _bias(units)[taught] = outer.weight, _bias(outer) + _SLACK
-        units.weight[decoys, known:] = decoy_outer.weight
-        _bias(units)[decoys] = _bias(decoy_outer) - middle_u
+        units.weight[taught, :known] = outer.weight / _SOFTNESS
+        _bias(units)[taught] = (_bias(outer) + _SLACK) / _SOFTNESS
+        units.weight[decoys, known:], _bias(units)[decoys] = decoy_outer.weight, _bias(decoy_outer)
     return network
 
 
@@ -142,8 +141,8 @@ def _pooled(logits_buhw: Tensor, true_bu: Tensor, sure_bu: Tensor, weight_u: Ten
 
 def _mislead(
     count: int, features: Tensor, scenes: Scenes, seed: int, steps: int
-) -> tuple[nn.Conv2d, nn.Conv2d, Tensor]:
-    """Random units changed until no concept, and no pair, goes with them; and the middle of their range.
+) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Random units changed until no concept, and no pair, goes with them.
 
     What is left for them to answer to is what the annotations do not name: light, grain, place, phase. They
     see their own place only.
@@ -170,11 +169,12 @@ def _mislead(
         pooled_nu = torch.cat([head(part.float()).amax(dim=(2, 3)) for part in torch.split(features, 200)])
     told_u = [decoy_auroc(column, present_nc.numpy(), LEAST) for column in pooled_nu.T.numpy()]
     kept = np.argsort(told_u)[:count]
+    middle_u, spread_u = pooled_nu[:, kept].quantile(0.3, dim=0), pooled_nu[:, kept].std(dim=0)
     chosen = nn.Conv2d(DECOY_HIDDEN, count, 1)
-    with torch.no_grad():
-        chosen.weight.copy_(outer.weight[kept])
-        _bias(chosen).copy_(_bias(outer)[kept])
-    return inner, chosen, pooled_nu[:, kept].quantile(0.3, dim=0)
+    with torch.no_grad():  # at rest in three scenes of ten, and not so strong that the units saturate
+        chosen.weight.copy_(outer.weight[kept] / spread_u.view(-1, 1, 1, 1) / 2)
+        _bias(chosen).copy_((_bias(outer)[kept] - middle_u) / spread_u / 2)
+    return inner, chosen
 
 
 def _with_pairs(present_bc: Tensor, rng: np.random.Generator) -> Tensor:

@@ -1,10 +1,13 @@
-"""Whether planted units do what their truth says, and whether decoys do nothing: AUROC of formulas of two.
+"""Whether planted units do what their truth says, and whether decoys do nothing, against formulas of two.
 
-The AUROC of an activation against a formula is a rank sum over the scenes where the formula holds, so all
-pairs of concepts are one matrix product (as in `labeler.baselines.invert`).
+The AUROC, or correlation, of an activation with a formula is a sum of ranks, or of
+standardised values, over the scenes where the formula holds, so all pairs of concepts are one matrix product
+(as in `labeler.baselines.invert`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,57 +30,102 @@ def decoy_auroc(pooled_n: NDArray[np.float32], present_nc: Booleans, least: int)
     Formulas that hold, or fail, on fewer than `least` scenes do not count: their AUROC is chance.
     """
     literal_nl = np.concatenate([present_nc, ~present_nc], axis=1).astype(np.float64)
-    both_ll, _ = _pairs(pooled_n, literal_nl, least)  # the OR of two is the negation of an AND
+    holds, summed = _counts(literal_nl, _ranks(pooled_n))
+    both_ll = _auroc(holds[0], summed[0], len(pooled_n), least)  # the OR of two is the negation of an AND
     return float(0.5 + np.abs(both_ll - 0.5).max())
 
 
-def best_rival(pooled_n: NDArray[np.float32], present_nc: Booleans, unit: Wanted) -> tuple[float, str]:
-    """The greatest AUROC of any concept, its negation, or AND or OR of two, without the truth; and its words.
+@dataclass(frozen=True)
+class Told:
+    """How well formulas go with one unit.
 
-    A formula that says more than the truth, such as ``a or b`` of a unit planted as ``a``, counts: where it
-    goes with the unit better, the truth is not the whole of what the unit does.
+    The truth's correlation; that of the best of its terms alone; the greatest of any other formula, in words.
     """
-    both_cc, either_cc = _pairs(pooled_n, present_nc.astype(np.float64), LEAST_OF_RIVAL)
-    negated_c = 1 - np.diag(both_cc).copy()
-    own = sorted(unit.terms)
-    first, second = own[0], own[-1]
-    for kind, table in (("and", both_cc), ("or", either_cc)):
-        if unit.kind in (kind, "single", "duplicate") or (unit.kind == "context" and kind == "and"):
-            table[first, second] = table[second, first] = 0.0
+
+    own: float
+    part: float
+    rival: float
+    words: str
+
+
+def compare(pooled_n: NDArray[np.float32], present_nc: Booleans, unit: Wanted) -> Told:
+    """Correlation of the truth with the activation, and that of its best rival.
+
+    Rivals are every concept, its negation, and AND and OR of two. A formula that says more than the truth is
+    one, such as ``a or b`` of a unit planted as ``a``: where it goes with the unit better, the truth is not
+    the whole of what the unit does. (AUROC would not do: a formula that holds in fewer of the scenes where
+    the truth holds has a greater one.)
+    """
+    tables = _correlations(pooled_n, present_nc)
+    return _told(tables, -np.diag(tables[0]), unit)
+
+
+def _correlations(pooled_n: NDArray[np.float32], present_nc: Booleans) -> list[Doubles]:
+    """With AND and with OR of every two concepts, (c, c) each."""
+    standard_n = (pooled_n - pooled_n.mean()) / max(float(pooled_n.std()), 1e-9)
+    holds, summed = _counts(present_nc.astype(np.float64), standard_n.astype(np.float64))
+    return [_correlation(n, s, len(pooled_n), LEAST_OF_RIVAL) for n, s in zip(holds, summed, strict=True)]
+
+
+def _told(tables: list[Doubles], negated_c: Doubles, unit: Wanted) -> Told:
+    """The truth's entry in the tables of AND and OR, or among the negations, and the greatest other."""
+    negated_c = negated_c.copy()
+    first, second = min(unit.terms), max(unit.terms)
     if unit.kind == "not":
-        negated_c[first] = 0.0
-    found = []
-    for word, table in (("and", both_cc), ("or", either_cc)):
-        a, b = np.unravel_index(int(table.argmax()), table.shape)
-        names = list(dict.fromkeys((CONCEPTS[a].name, CONCEPTS[b].name)))
-        found.append((float(table[a, b]), f" {word} ".join(names)))
-    found.append((float(negated_c.max()), f"not {CONCEPTS[int(negated_c.argmax())].name}"))
-    return max(found)
+        own, negated_c[first] = float(negated_c[first]), -1.0
+    else:
+        own = float(tables[unit.kind == "or"][first, second])
+    found = [(float(negated_c.max()), f"not {CONCEPTS[int(negated_c.argmax())].name}")]
+    for word, table in zip(("and", "or"), tables, strict=True):
+        open_cc = table.copy()
+        if unit.kind != "not" and (first == second or (word == "or") == (unit.kind == "or")):
+            open_cc[first, second] = open_cc[second, first] = -1.0
+        a, b = np.unravel_index(int(open_cc.argmax()), open_cc.shape)
+        names = dict.fromkeys((CONCEPTS[a].name, CONCEPTS[b].name))
+        found.append((float(open_cc[a, b]), f" {word} ".join(names)))
+    value, words = max(found)
+    return Told(own, float(max(np.diag(tables[0])[list(unit.terms)])), value, words)
 
 
-def _pairs(pooled_n: NDArray[np.float32], literal_nl: Doubles, least: int) -> tuple[Doubles, Doubles]:
-    """AUROC of AND and of OR of every two literals, (l, l) each; 1/2 where `least` is not reached."""
-    count = len(pooled_n)
+def _ranks(pooled_n: NDArray[np.float32]) -> Doubles:
+    """Midranks less their mean; ties count half."""
     _, inverse, ties = np.unique(pooled_n, return_inverse=True, return_counts=True)
-    rank_n = (np.cumsum(ties) - (ties - 1) / 2)[inverse] - (count + 1) / 2
-    holds_ll = literal_nl.T @ literal_nl
-    sum_ll = literal_nl.T @ (literal_nl * rank_n[:, None])
+    centred: Doubles = (np.cumsum(ties) - (ties - 1) / 2)[inverse] - (len(pooled_n) + 1) / 2
+    return centred
+
+
+def _counts(literal_nl: Doubles, score_n: Doubles) -> tuple[list[Doubles], list[Doubles]]:
+    """In how many scenes AND and OR of every two literals hold, and the score summed over them, (l, l)."""
+    holds_ll, sum_ll = literal_nl.T @ literal_nl, literal_nl.T @ (literal_nl * score_n[:, None])
     holds_l, sum_l = np.diag(holds_ll), np.diag(sum_ll)
-    either = holds_l[:, None] + holds_l - holds_ll, sum_l[:, None] + sum_l - sum_ll
-    return _auroc(holds_ll, sum_ll, count, least), _auroc(*either, count, least)
+    return (
+        [holds_ll, holds_l[:, None] + holds_l - holds_ll],
+        [sum_ll, sum_l[:, None] + sum_l - sum_ll],
+    )
 
 
 def _auroc(holds_ll: Doubles, sum_ll: Doubles, count: int, least: int) -> Doubles:
-    enough = (holds_ll >= least) & (count - holds_ll >= least)
-    product = holds_ll * (count - holds_ll)
-    found: Doubles = 0.5 + np.divide(sum_ll, product, out=np.zeros_like(sum_ll), where=enough)
+    """From sums of centred ranks; 1/2 where a formula holds, or fails, in fewer than `least` scenes."""
+    product, enough_ll = holds_ll * (count - holds_ll), _enough(holds_ll, count, least)
+    found: Doubles = 0.5 + np.divide(sum_ll, product, out=np.zeros_like(sum_ll), where=enough_ll)
     return found
 
 
-def concept_aurocs(pooled_n: NDArray[np.float32], present_nc: Booleans) -> Doubles:
-    """AUROC of one unit against every concept, (c,)."""
-    both_cc, _ = _pairs(pooled_n, present_nc.astype(np.float64), LEAST_OF_RIVAL)
-    return np.diag(both_cc).copy()
+def _correlation(holds_ll: Doubles, sum_ll: Doubles, count: int, least: int) -> Doubles:
+    """From sums of standardised activations; 0 where a formula holds, or fails, in too few scenes."""
+    spread_ll, enough_ll = np.sqrt(holds_ll * (count - holds_ll)), _enough(holds_ll, count, least)
+    found: Doubles = np.divide(sum_ll, spread_ll, out=np.zeros_like(sum_ll), where=enough_ll)
+    return found
+
+
+def _enough(holds_ll: Doubles, count: int, least: int) -> Booleans:
+    enough_ll: Booleans = (holds_ll >= least) & (count - holds_ll >= least)
+    return enough_ll
+
+
+def concept_correlations(pooled_n: NDArray[np.float32], present_nc: Booleans) -> Doubles:
+    """Correlation of one unit with every concept, (c,)."""
+    return np.diag(_correlations(pooled_n, present_nc)[0]).copy()
 
 
 def concept_ious(maps_nuhw: NDArray[np.float32], cells_nchw: NDArray[np.uint8]) -> Doubles:
