@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labeler.builtin.planted import PLANTED
 from labeler.checks import Judge
 from labeler.errors import UsageError
 from labeler.records import UnitId
@@ -24,6 +25,7 @@ from .arguments import SuiteParser
 from .bootstrap import Mean, bootstrap_mean, figures_of
 from .claims import METHODS, Claims, collect
 from .opened import OpenedRun, open_run
+from .planted_runs import planted_truth
 from .rightness import NO_LABEL, Similarity, Truth, read_truth, right
 from .scoring import Scored, comparison_table, matched, simulate, smallest, unused_judge
 from .sentences import sentence_similarity
@@ -34,17 +36,26 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
     """Compare the methods on the run `run`; `config` is not used: a run carries its own."""
     parser = SuiteParser("baselines", "Our labels and three published methods on the same units.")
     add_comparison_arguments(parser, METHODS)
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="what each unit responds to, as JSON")
+    parser.add_argument(
+        "--truth", metavar="FILE", help="what each unit responds to, as JSON; or builtin:planted-N"
+    )
     options = parser.parse_args(list(arguments))
     if options.truth is None and options.judge is None:
         parser.error("give --truth FILE, --judge MODEL, or both")
-    truth = read_truth(options.truth) if options.truth is not None else {}
+    truth = _truth(options.truth) if options.truth is not None else {}
     opened = open_run(run, "baselines", options.trust_code)
     if truth and not set(truth) & set(opened.units):
         raise UsageError(f"{options.truth} names no live unit of {run}, whose first is {opened.units[0]}.")
     judge = unused_judge(opened, options.judge, options.methods, "baselines") if options.judge else None
     similarity = sentence_similarity() if truth else None
     return evaluate(opened, options.methods, truth=truth, judge=judge, similarity=similarity)
+
+
+def _truth(source: str) -> Mapping[UnitId, Truth]:
+    name = source.removeprefix("builtin:")
+    return (
+        planted_truth(name) if source.startswith("builtin:") and name in PLANTED else read_truth(Path(source))
+    )
 
 
 def evaluate(

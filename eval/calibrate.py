@@ -23,8 +23,14 @@ from .gate_pairs import Pair, pairs_of
 from .planted_runs import GROUPS, planted_runs
 
 PICTURES, MASKS = ("synthetic", "agreement"), ("iou", "intervention")
-LACKING = ((), PICTURES, MASKS, (*PICTURES, *MASKS), ("intervention",), (*PICTURES, "intervention"))
-"""Checks that a run may lack: pictures of its layer cannot be read, there are no masks, or none altered."""
+LACKING = tuple(
+    (*pictures, *masks, *top)
+    for pictures in ((), PICTURES)
+    for masks in ((), ("intervention",), MASKS)
+    for top in ((), ("auprc",))
+)
+"""Checks that a run may lack: its pictures cannot be read; there are no masks, or none altered; too few
+images lie above a unit's 99th percentile."""
 
 
 def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | None = None) -> Result:

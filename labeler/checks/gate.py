@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labeler.checks.calibration import Calibration, shipped
+from labeler.checks.features import pattern
 from labeler.config import GateConfig
 from labeler.records import CheckResult, Label
 
@@ -164,7 +165,11 @@ class Gate:
             else None,
         }
         scored = label.model_copy(update=found)
-        return Judged(scored, eligible(scored, self.settings, tests))
+        eligibility = eligible(scored, self.settings, tests)
+        if eligibility.passes and self.calibrated and scored.probability is None:
+            unseen = f"{eligibility.reason}, but the gate was never calibrated for {pattern(label.checks)}"
+            eligibility = Eligibility("unknown", unseen)
+        return Judged(scored, eligibility)
 
 
 def leads(checks: Mapping[str, CheckResult]) -> bool:
