@@ -168,7 +168,9 @@ class Catalogue:
         if texts:
             try:
                 query = self._retrieval_of_run().embed_text(text)
-                scores = {name: float(score) for name, score in zip(texts, vectors @ query, strict=True)}
+                accepted = set(self._store.label_texts())
+                found = zip(texts, vectors @ query, strict=True)
+                scores = {name: float(score) for name, score in found if name in accepted}
                 self.search_method = "text embeddings"
             except EncoderError as error:
                 self.search_method = f"words ({error})"

@@ -242,6 +242,27 @@ def report(
     _print({"report": str(page)}, as_json, lambda: str(page))
 
 
+@app.command()
+def judge(
+    run_directory: RunDirectory,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="How many labels to rate; 100 by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Draws another sample.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open each contact sheet in an image viewer.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rate labels without knowing their verdicts, decoys among them; the gate is then fitted to this run."""
+    from labeler.conversation import converse, summary_text
+
+    try:
+        summary = converse(run_directory, sample, seed, sys.stdin, show=show)
+    except KeyboardInterrupt:
+        print("labeler: interrupted; what was answered is kept, the same command goes on.", file=sys.stderr)
+        raise
+    _print(summary, as_json, lambda: summary_text(summary))
+
+
 @app.command("eval")
 def evaluate(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="The suite's name.")],

@@ -226,7 +226,8 @@ class DissectedConcept(Record):
 class Judgement(Record):
     """What a person said of one (unit, label): ``y`` it is right, ``n`` it is not, ``u`` unsure.
 
-    `source` is what the label was when it was drawn: accepted or refused by the gate of that time, or a decoy.
+    `source` is what the label was when it was drawn: accepted or refused by the gate at the time,
+    or a decoy.
     """
 
     unit: str

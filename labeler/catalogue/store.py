@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labeler.seams import Call
 
 Statement = tuple[str, Sequence[object]]
-
+Decoys = Mapping[UnitId, Sequence[Label]]
 SCHEMA_VERSION = 1
 _LABELS = TypeAdapter(tuple[Label, ...])
 _TABLES = """
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS rounds (
 );
 CREATE TABLE IF NOT EXISTS decoys (position INTEGER PRIMARY KEY, unit TEXT NOT NULL, labels TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS judgements (
-    unit TEXT NOT NULL, text TEXT NOT NULL, source TEXT NOT NULL, record TEXT NOT NULL, counter INTEGER NOT NULL,
+    unit TEXT NOT NULL, text TEXT NOT NULL, record TEXT NOT NULL, counter INTEGER NOT NULL,
     PRIMARY KEY (unit, text)
 );
 CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, answer TEXT NOT NULL);
@@ -118,15 +118,12 @@ class CatalogueStore:
         """Store a unit's final record and its labels in one transaction."""
         self._write(_unit_rows(record))
 
-    def put_decision(
-        self, records: Iterable[UnitRecord], decoys: Mapping[UnitId, Sequence[Label]], gate: str
-    ) -> None:
+    def put_decision(self, records: Iterable[UnitRecord], decoys: Decoys, gate: str) -> None:
         """Replace records, all decoys and the note `gate` of a finished run in one transaction."""
-        units = [row for record in records for row in _unit_rows(record)]
-        note = ("INSERT OR REPLACE INTO meta VALUES ('gate', ?)", (gate,))
-        self._write([*units, *_decoy_rows(decoys), note])
+        rows = [row for record in records for row in _unit_rows(record)] + _decoy_rows(decoys)
+        self._write([*rows, ("INSERT OR REPLACE INTO meta VALUES ('gate', ?)", (gate,))])
 
-    def put_decoys(self, decoys: Mapping[UnitId, Sequence[Label]]) -> None:
+    def put_decoys(self, decoys: Decoys) -> None:
         """Store the decoys of every judged unit, with their checks; earlier ones go."""
         self._write(_decoy_rows(decoys))
 
@@ -138,8 +135,8 @@ class CatalogueStore:
     def put_judgement(self, judgement: Judgement) -> None:
         """Store a person's answer durably; an earlier one to the same label goes."""
         last = "(SELECT COALESCE(MAX(counter), 0) + 1 FROM judgements)"
-        row = (judgement.unit, judgement.text, judgement.source, judgement.model_dump_json())
-        self._write([(f"INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, {last})", row)])
+        insert = f"INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, {last})"
+        self._write([(insert, (judgement.unit, judgement.text, judgement.model_dump_json()))])
 
     def judgements(self) -> list[Judgement]:
         """All answers, in the order in which they were given."""
@@ -202,11 +199,10 @@ class CatalogueStore:
         )
 
     def label_embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
-        """Texts of accepted labels and their embeddings ``(t, dim)``, as far as they were stored."""
+        """Stored label texts and their embeddings ``(t, dim)``, those of refused labels too."""
         import numpy as np
 
-        query = "SELECT text, vector FROM label_embeddings WHERE text IN (SELECT text FROM labels) ORDER BY text"
-        rows = self._all(query, ())
+        rows = self._all("SELECT text, vector FROM label_embeddings ORDER BY text", ())
         vectors = [np.frombuffer(row[1], dtype=np.float32) for row in rows]
         return [str(row[0]) for row in rows], np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
@@ -295,10 +291,8 @@ def _unit_rows(record: UnitRecord) -> list[Statement]:
     ]  # fmt: skip
 
 
-def _decoy_rows(decoys: Mapping[UnitId, Sequence[Label]]) -> list[Statement]:
+def _decoy_rows(decoys: Decoys) -> list[Statement]:
     insert = "INSERT INTO decoys (unit, labels) VALUES (?, ?)"
-    dumped = [
-        (str(unit), _LABELS.dump_json(tuple(labels), exclude_defaults=True).decode())
-        for unit, labels in decoys.items()
-    ]
-    return [("DELETE FROM decoys", ()), *((insert, row) for row in dumped)]
+    json = {unit: _LABELS.dump_json(tuple(found), exclude_defaults=True) for unit, found in decoys.items()}
+    rows: list[Statement] = [(insert, (str(unit), data.decode())) for unit, data in json.items()]
+    return [("DELETE FROM decoys", ()), *rows]

@@ -143,7 +143,7 @@ def refit(calibration: Calibration, examples: Sequence[Example], domain: Domain)
     weight_n = np.array([example.weight for example in examples])
     right = int(right_n.sum())
     line = _line(logit_n, right_n, weight_n, right, len(examples) - right)
-    lines = {key: line for key in sorted({pattern(example.checks) for example in examples})}
+    lines = dict.fromkeys(sorted({pattern(example.checks) for example in examples}), line)
     return calibration.model_copy(update={"patterns": lines, "domain": domain})
 
 

@@ -42,15 +42,17 @@ class Pair:
 
 
 def blinded_sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
-    """`count` of `pairs` in the order in which they are shown, or all where there are no more.
+    """At most `count` of `pairs`, in the order in which they are shown.
 
-    `DECOYS` of them are decoys. Both kinds are spread over `BANDS` bands of the score, so that the few labels
-    with a high score are there beside the many with a low one; a fit by the score stays unbiased. Choice and
-    order depend on the pairs and `seed` alone. A larger `count` keeps every pair of a smaller one.
+    `DECOYS` of them are decoys, also where the run has fewer labels of its own than are asked for. Both kinds
+    are spread over `BANDS` bands of the score, so that the few labels with a high score are there beside the
+    many with a low one; a fit by the score stays unbiased. Choice and order depend on the pairs and `seed`
+    alone. A larger `count` keeps every pair of a smaller one.
     """
     decoys = [pair for pair in pairs if pair.source == "decoy"]
     own = [pair for pair in pairs if pair.source != "decoy"]
-    wanted = min(len(decoys), max(math.floor(count * DECOYS), count - len(own)))
+    share = min(count * DECOYS, len(own) * DECOYS / (1 - DECOYS))
+    wanted = min(len(decoys), math.floor(share + 1e-9))
     chosen = _spread(decoys, wanted, seed) + _spread(own, count - wanted, seed)
     return [chosen[position] for position in hash_order([_name(pair) for pair in chosen], seed, "shown")]
 

@@ -1,4 +1,4 @@
-"""Contact sheets: all that a vision-language model is shown of a unit, on one numbered picture."""
+"""Contact sheets: all that a vision-language model, or a person, is shown of a unit, on one picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ SYNTHETIC: Final = "B. Synthetic pictures made to activate it"
 LOOK_ALIKE: Final = "C. Look-alikes that activate it no more than the median image"
 MISS: Final = "D. The unit fires, but the best label so far says no"
 FALSE_ALARM: Final = "E. The best label so far says yes, but the unit does not fire"
-TITLES: Final = (TOP, SYNTHETIC, LOOK_ALIKE, MISS, FALSE_ALARM)
+RANGE: Final = "F. The rest of its range, strongest first"
+TITLES: Final = (TOP, SYNTHETIC, LOOK_ALIKE, MISS, FALSE_ALARM, RANGE)
 
 _GAP = 8  # pixels between tiles and around the sheet
 _TITLE, _SUBTITLE = 26, 20  # font sizes that stay readable when a model scales the sheet to 768 pixels

@@ -15,15 +15,23 @@ Opened = Mapping[UnitId, Sequence[Judged]]
 
 
 def final_cut(targets: Opened, decoys: Opened, precision: float) -> Cut:
-    """Where labels are accepted: above the decoys, and probable enough where probabilities are known."""
+    """Where labels are accepted: above the decoys, and probable enough where probabilities are known.
+
+    The precision asked for is that of the accepted labels, so only the one that each facet would be given
+    counts, not its other candidates.
+    """
     judged = [item for found in targets.values() for item in found]
     cut = decoy_cut(
         [item.cut_score for item in judged],
         [item.cut_score for found in decoys.values() for item in found],
         precision,
     )
-    open_to = [item.label.probability for item in judged if cut.accepts(item)]
-    known = [value for value in open_to if value is not None]
+    given = [
+        label
+        for found in targets.values()
+        for label in decide(found, cut, test_images=1, min_test_images=0).accepted
+    ]
+    known = [label.probability for label in given if label.probability is not None]
     return replace(cut, least_probability=expected_precision_cut(known, precision))
 
 
@@ -94,9 +102,7 @@ def decide_again(
     def again(record: UnitRecord) -> UnitRecord:
         if record.id not in targets:
             return record
-        decision = decide(
-            targets[record.id], cut, test_images=test_images, min_test_images=min_test_images
-        )
+        decision = decide(targets[record.id], cut, test_images=test_images, min_test_images=min_test_images)
         same = {label.text for label in decision.accepted} == {label.text for label in record.labels}
         return record.model_copy(
             update={

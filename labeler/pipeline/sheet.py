@@ -11,6 +11,7 @@ from labeler.exemplars.sheets import (
     FALSE_ALARM,
     LOOK_ALIKE,
     MISS,
+    RANGE,
     SYNTHETIC,
     TOP,
     Sheet,
@@ -19,7 +20,7 @@ from labeler.exemplars.sheets import (
     contact_sheet,
 )
 from labeler.pipeline.evidence import UnitEvidence
-from labeler.records import Exemplar, RoundRecord, Visualisation
+from labeler.records import Exemplar, Facet, RoundRecord, UnitRecord, Visualisation
 
 
 def unit_sheet(
@@ -29,10 +30,7 @@ def unit_sheet(
 
     Nothing on it names a label, a path or a class: the proposer sees pictures and activations only.
     """
-    sections = [
-        _section(images, TOP, [item for item in evidence.exemplars if item.facet == facet.index], facet.index)
-        for facet in evidence.facets
-    ]
+    sections = _by_facet(images, evidence.exemplars, evidence.facets)
     made = [SheetTile(_open(images, item.tile), _note(item.activation)) for item in pictures if item.tile]
     sections.append(SheetSection(SYNTHETIC, made))
     sections.append(_section(images, LOOK_ALIKE, evidence.near_misses))
@@ -40,6 +38,23 @@ def unit_sheet(
         sections.append(_section(images, MISS, rounds[-1].misses))
         sections.append(_section(images, FALSE_ALARM, rounds[-1].false_alarms))
     return contact_sheet([section for section in sections if section.tiles])
+
+
+def person_sheet(images: Path, record: UnitRecord) -> Sheet:
+    """What a person rates a label by: photographs by facet, look-alikes, and the rest of the range.
+
+    No synthetic picture and nothing of any round is on it, so the sheet is the same for a label and a decoy.
+    """
+    sections = _by_facet(images, record.exemplars, record.facets)
+    sections += [_section(images, LOOK_ALIKE, record.near_misses), _section(images, RANGE, record.bands)]
+    return contact_sheet([section for section in sections if section.tiles])
+
+
+def _by_facet(images: Path, exemplars: Sequence[Exemplar], facets: Sequence[Facet]) -> list[SheetSection]:
+    return [
+        _section(images, TOP, [item for item in exemplars if item.facet == facet.index], facet.index)
+        for facet in facets
+    ]
 
 
 def _section(

@@ -111,9 +111,7 @@ def _judge(bench: Bench, opened: OpenLayer, finals: Mapping[UnitId, list[Label]]
     found = iter(
         opened.judge([(unit.index, label) for unit, labels in finals.items() for label in labels], tests)
     )
-    wrong = iter(
-        opened.judge([(unit, label) for unit, labels in decoys.items() for label in labels], tests)
-    )
+    wrong = iter(opened.judge([(unit, label) for unit, labels in decoys.items() for label in labels], tests))
     return _Layer(
         opened,
         {unit: [next(found) for _ in labels] for unit, labels in finals.items()},

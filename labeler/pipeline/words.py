@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labeler.checks import AnnotationJudge, EncoderJudge, Judge, LayerData, Rivals, Words
 from labeler.errors import ConfigError
@@ -54,11 +55,13 @@ def rivals(bench: Bench, data: LayerData, kin: Mapping[int, Sequence[Label]] | N
     least = bench.inputs.config.checks.min_test_images
     scores = {}
     for unit, labels in (kin or {}).items():
-        best: dict[int, Label] = {}
+        best: dict[int, NDArray[np.float64]] = {}
         for label in sorted(labels, key=lambda label: -(label.score or 0.0)):
-            best.setdefault(label.facet, label)
-        read = [(facet, bench.reading(label, data, least)) for facet, label in best.items()]
-        scores[unit] = [(f, r.scores_n[data.image_ids_n].astype(np.float64)) for f, r in read if r]
+            reading = None if label.facet in best else bench.reading(label, data, least)
+            if reading is not None:
+                best[label.facet] = reading.scores_n[data.image_ids_n].astype(np.float64)
+        if len(best) > 1:
+            scores[unit] = list(best.items())
     return Rivals(data, words, exempt, scores)
 
 

@@ -11,7 +11,16 @@ import pytest
 
 from labeler.catalogue import CatalogueStore
 from labeler.errors import CatalogueError, RunError
-from labeler.records import Label, RoundRecord, Trust, UnitId, UnitRecord
+from labeler.records import (
+    CheckResult,
+    Judgement,
+    Label,
+    RoundRecord,
+    SpecificityNull,
+    Trust,
+    UnitId,
+    UnitRecord,
+)
 from labeler.seams import Call
 
 NO_PICTURE = Trust(verdict="not_applicable", reason="No picture was made.")
@@ -50,6 +59,34 @@ def test_putting_a_unit_again_replaces_its_labels(store: CatalogueStore) -> None
     store.put_unit(record("a", 0, text="dotted"))
     assert store.label_texts() == ["dotted"]
     assert store.labelled_units(["dotted", "striped"]) == [("a:0", "dotted")]
+
+
+def test_decoys_come_back_in_order_and_replace_earlier_ones(store: CatalogueStore) -> None:
+    check = CheckResult(status="ok", value=0.1, n=7, specificity=SpecificityNull(z=None, p=0.25, units=40))
+    units, label = (
+        [UnitId("b", 1), UnitId("a", 2, True)],
+        Label(text="dog", score=0.25, checks={"iou": check}),
+    )
+    store.put_decoys({UnitId("c", 0): [label]})
+    store.put_decoys({units[0]: [label, label], units[1]: []})
+    assert list(store.decoys().items()) == [(units[0], (label, label)), (units[1], ())]
+
+
+def test_a_second_answer_replaces_the_first_and_counts_as_the_last(store: CatalogueStore) -> None:
+    said = [Judgement(unit="a:0", text=text, source="refused", answer="y") for text in ("dog", "cat")]
+    for judgement in said:
+        store.put_judgement(judgement)
+    again = said[0].model_copy(update={"answer": "n"})
+    store.put_judgement(again)
+    assert store.judgements() == [said[1], again]
+
+
+def test_a_decision_replaces_records_decoys_and_gate_together(store: CatalogueStore) -> None:
+    store.put_unit(record("a", 0))
+    store.put_decision([record("a", 0, "rejected")], {UnitId("a", 0): [Label(text="dog")]}, "{}")
+    assert (store.unit(UnitId("a", 0)).verdict, store.meta("gate")) == ("rejected", "{}")
+    assert store.label_texts() == []
+    assert list(store.decoys()) == [UnitId("a", 0)]
 
 
 def test_a_unit_that_is_not_there_is_one_sentence(store: CatalogueStore) -> None:

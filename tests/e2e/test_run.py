@@ -85,7 +85,7 @@ def test_list_is_an_array_and_show_an_object_of_the_promised_shape(
             assert label["text"]
             assert label["round"] >= 1
             assert label["facet"] in [facet["index"] for facet in whole["facets"]]
-            assert label["probability"] is None
+            assert label["probability"] is None or 0 <= label["probability"] <= 1
             assert label["split"] == "test"
 
 

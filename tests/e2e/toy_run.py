@@ -25,6 +25,7 @@ def toy_config(images: int = 220, **sections: Any) -> dict[str, Any]:
         "probe": {"source": "builtin:scenes", "images": images, "size": 64},
         "visualise": {"images": 2, "size": 32, "steps": 8},
         "checks": CHECKS,
+        "gate": {"precision": 0.7},  # so few small scenes make no label very probable
         "refine": {"rounds": 2},
         "executor": {"workers": 0, "device": "cpu"},
         **sections,
@@ -84,6 +85,7 @@ def rows_of(run: Path) -> dict[str, list[tuple[Any, ...]]]:
         "rounds": "SELECT unit, round, record FROM rounds",
         "labels": "SELECT unit, position, text FROM labels",
         "label_embeddings": "SELECT text, vector FROM label_embeddings",
+        "decoys": "SELECT position, unit, labels FROM decoys",
         "calls": "SELECT unit, round, model, outcome, detail FROM calls",
         "meta": "SELECT key, value FROM meta",
     }

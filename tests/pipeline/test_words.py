@@ -108,6 +108,8 @@ def test_kin_are_the_labels_of_units_with_more_than_one_facet() -> None:
     kin = words.rivals(bench, data, {0: both, 1: alone, 2: []}).kin
     assert list(kin) == [0]
     assert [facet for facet, _ in kin[0]] == [0, 1]  # nobody can read "a zeppelin"
+    better = {0: [both[0].model_copy(update={"score": 0.2}), both[1].model_copy(update={"score": 0.3})]}
+    assert [facet for facet, _ in words.rivals(bench, data, better).kin[0]] == [1, 0]  # the best first
     (car,) = bench.judges[0].read([Label(text="car")])
     assert car is not None
     np.testing.assert_array_equal(kin[0][0][1], car.scores_n[data.image_ids_n])
