@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -19,8 +20,10 @@ PENALTY = 1.0
 
 _FACTORS = 12
 """Factors per logarithm. Each is at most 1 + 1 / 0.002 = 501, and 501 ** 12 is far inside float32."""
-_TILE = 1 << 18  # entries of the running product: 1 MB, so that it stays in the processor's cache
-_TILE_GPU = 1 << 26
+_WORDS, _UNITS = 1024, 500
+"""Words and units at a time on a CPU: the probabilities of 2,000 images for so many words are 8 MB, which stay
+near the processor while all units read them in turn."""
+_TILE_GPU = 1 << 26  # entries at a time on a GPU
 
 
 def concept_probabilities(
@@ -44,30 +47,39 @@ def log_likelihood(probabilities_nl: torch.Tensor, topk_ids_uk: torch.Tensor) ->
     logarithm: the same sum with a twelfth of the logarithms and without the ``(u, k, l)`` tensor.
     """
     ids_uk = topk_ids_uk.to(probabilities_nl.device)
-    total_ul = probabilities_nl.new_empty(len(ids_uk), probabilities_nl.shape[1])
+    count, words = len(ids_uk), probabilities_nl.shape[1]
+    total_ul = probabilities_nl.new_empty(count, words)
     on_cpu = probabilities_nl.device.type == "cpu"
-    multiply, tile = (
-        (_by_rows(probabilities_nl), _TILE) if on_cpu else (_gathered(probabilities_nl), _TILE_GPU)
-    )
-    height = max(1, tile // max(1, probabilities_nl.shape[1]))
+    width = _WORDS if on_cpu else max(1, words)
+    height = _UNITS if on_cpu else max(1, _TILE_GPU // max(1, words))
     lengths_u = (ids_uk >= 0).sum(dim=1)
-    blocks = [
+    alike = [
         (units, length)
         for length in sorted(set(lengths_u.tolist()))
         for units in (lengths_u == length).nonzero()[:, 0].split(height)
     ]
 
-    def fill(block: tuple[torch.Tensor, int]) -> None:
-        units, length = block
-        total_ul[units] = _sum_of_logs(
-            total_ul.new_empty(len(units), total_ul.shape[1]), ids_uk[units, :length], multiply
-        )
+    def fill(start: int) -> None:
+        some_nl = probabilities_nl[:, start : start + width].contiguous()
+        for units, length in alike:
+            total_ul[units, start : start + width] = _sum_of_logs(some_nl, ids_uk[units, :length])
 
-    # One row of words is too short for torch to share among its threads, so they take blocks of units.
-    with ThreadPoolExecutor(torch.get_num_threads() if on_cpu else 1) as pool:
-        for _ in pool.map(fill, blocks):
+    with _one_thread_each(on_cpu) as pool:
+        for _ in pool.map(fill, range(0, words, width)):
             pass
     return total_ul
+
+
+@contextmanager
+def _one_thread_each(on_cpu: bool) -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch has, each computing alone: a block is too small to be shared among them."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads if on_cpu else 1) as pool:
+        torch.set_num_threads(1)
+        try:
+            yield pool
+        finally:
+            torch.set_num_threads(threads)
 
 
 def log_mean(log_likelihood_rl: torch.Tensor) -> torch.Tensor:
@@ -93,43 +105,19 @@ def soft_wpmi(
     return likelihood_ul - penalty * log_mean(reference_rl)
 
 
-def _sum_of_logs(product_ul: torch.Tensor, ids_uk: torch.Tensor, multiply: _Multiply) -> torch.Tensor:
-    """log p(d | e) ``(u, l)`` of units that all have k exemplars; `product_ul` is room to work in."""
-    length = ids_uk.shape[1]
+def _sum_of_logs(probabilities_nl: torch.Tensor, ids_uk: torch.Tensor) -> torch.Tensor:
+    """log p(d | e) ``(u, l)`` of units that all have k exemplars."""
+    units, length = ids_uk.shape
     p_in_k = FIRST - torch.arange(length, dtype=torch.float64) / max(length, 1) * (FIRST - LAST)
     least_k = 1 - p_in_k + MINIMUM  # p_in · r, the factor where P is 0
     weights = (p_in_k / least_k).tolist()  # 1 / r
     ids_ku = ids_uk.T.contiguous()
-    total_ul = torch.full_like(product_ul, float(least_k.log().sum()))
-    rows = product_ul.unbind()
+    total_ul = probabilities_nl.new_full((units, probabilities_nl.shape[1]), float(least_k.log().sum()))
+    product_ul, one_ul = torch.empty_like(total_ul), torch.empty_like(total_ul)
     for start in range(0, length, _FACTORS):
         product_ul.fill_(1.0)
         for rank in range(start, min(start + _FACTORS, length)):
-            multiply(product_ul, ids_ku[rank], weights[rank])
-        torch._foreach_log_(rows)
-        total_ul.add_(product_ul)
+            torch.index_select(probabilities_nl, 0, ids_ku[rank], out=one_ul)
+            product_ul.addcmul_(product_ul, one_ul, value=weights[rank])
+        total_ul.add_(product_ul.log_())
     return total_ul
-
-
-_Multiply = Callable[[torch.Tensor, torch.Tensor, float], object]
-"""product_ul *= 1 + weight · P of the image that `ids_u` names for each unit."""
-
-
-def _by_rows(probabilities_nl: torch.Tensor) -> _Multiply:
-    """Reads the rows of P where they lie: on a CPU, gathering them first takes twice as long."""
-    images = probabilities_nl.unbind()
-
-    def multiply(product_ul: torch.Tensor, ids_u: torch.Tensor, weight: float) -> None:
-        rows = product_ul.unbind()
-        torch._foreach_addcmul_(rows, rows, [images[image] for image in ids_u.tolist()], value=weight)
-
-    return multiply
-
-
-def _gathered(probabilities_nl: torch.Tensor) -> _Multiply:
-    """One kernel for all units."""
-
-    def multiply(product_ul: torch.Tensor, ids_u: torch.Tensor, weight: float) -> None:
-        product_ul.addcmul_(product_ul, probabilities_nl[ids_u], value=weight)
-
-    return multiply
