@@ -57,7 +57,9 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
             image_text = tuple(judge for judge in judges if judge != "annotations")
             if image_text and image_text != judges:
                 examples += variants(pairs_of(item, image_text))
-    domain = Domain(probe=probe, judges=judges, fitted_on=f"builtin:{', builtin:'.join(names)}")
+    domain = Domain(
+        target="builtin:planted-", probe=probe, judges=judges, fitted_on=f"builtin:{', builtin:'.join(names)}"
+    )
     calibration = fit(examples, domain)
     write_atomic(options.out, (calibration.model_dump_json(indent=1) + "\n").encode())
     return Result(

@@ -42,11 +42,14 @@ class Line(Record):
 
 
 class Domain(Record):
-    """Where the probabilities hold: the probe's name and the judges, and what the fit was made on.
+    """Where the probabilities hold: how the targets' names begin, the probe's name, and the judges.
 
-    `run` is the fingerprint of the only run that they hold for, where a person judged one.
+    Units of another network may follow their labels less closely than those of the fit, and the same numbers
+    then mean something else. `fitted_on` says what the fit was made on; `run` is the fingerprint of the only
+    run that they hold for, where a person judged one.
     """
 
+    target: str
     probe: str
     judges: tuple[str, ...]
     fitted_on: str
@@ -78,14 +81,15 @@ class Calibration(Record):
         line = self.patterns.get(pattern(checks))
         return None if line is None else _sigmoid(line.intercept + line.slope * self.logit(checks))
 
-    def covers(self, probe: str, judges: Sequence[str]) -> bool:
-        """Whether a run lies inside the domain: the same probe, and no judge that the fit did not have.
+    def covers(self, target: str, probe: str, judges: Sequence[str]) -> bool:
+        """Whether a run lies inside the domain: such a target, the same probe, no judge the fit did not have.
 
         Never for a calibration of one run: whoever reads it knows whose it is.
         """
         if self.domain.run is not None:
             return False
-        return probe == self.domain.probe and set(judges) <= set(self.domain.judges)
+        alike = target.startswith(self.domain.target) and probe == self.domain.probe
+        return alike and set(judges) <= set(self.domain.judges)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Bench:
         if self.own_calibration is not None:
             return Gate(inputs.config.gate, True, self.own_calibration)
         calibration = shipped()
-        inside = calibration.covers(inputs.probe.name, inputs.config.encoder.judge)
+        inside = calibration.covers(inputs.target.name, inputs.probe.name, inputs.config.encoder.judge)
         return Gate(inputs.config.gate, inside, calibration)
 
     def _annotations(self) -> AnnotationJudge:

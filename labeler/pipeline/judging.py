@@ -157,6 +157,7 @@ class Judging:
         found = examples(judgements, opened)
         config = Config.model_validate(self.description["config"])
         domain = Domain(
+            target=self.description["target"]["name"],
             probe=self.description["probe"]["name"],
             judges=config.encoder.judge,
             fitted_on=f"fitted to {len(found)} answers of a person about this run",

@@ -21,7 +21,7 @@ PENALTY = 1.0
 _FACTORS = 12
 """Factors per logarithm. Each is at most 1 + 1 / 0.002 = 501, and 501 ** 12 is far inside float32."""
 _WORDS, _UNITS = 1024, 500
-"""Words and units at a time on a CPU: the probabilities of 2,000 images for so many words are 8 MB, which stay
+"""Words and units at a time on a CPU: the probabilities of 2,000 images for so many words, 8 MB, stay
 near the processor while all units read them in turn."""
 _TILE_GPU = 1 << 26  # entries at a time on a GPU
 

@@ -8,7 +8,9 @@ from labeler.records import CheckResult, Null, SpecificityNull
 
 SETTINGS = GateConfig()
 NOT_APPLICABLE = CheckResult.not_applicable("no pictures")
-DOMAIN = Domain(probe="scenes", judges=("annotations", "axes"), fitted_on="numbers chosen by hand")
+DOMAIN = Domain(
+    target="toy", probe="scenes", judges=("annotations", "axes"), fitted_on="numbers chosen by hand"
+)
 ONLY_PREDICTION, ALL_CHECKS = (
     "annotations: prediction",
     "annotations: prediction rivals auprc real iou intervention synthetic agreement",

@@ -194,10 +194,11 @@ def test_the_order_of_the_examples_does_not_matter():
 
 
 def test_the_domain_is_a_probe_and_the_judges_of_the_fit():
-    assert CALIBRATION.covers("scenes", ["annotations", "axes"])
-    assert CALIBRATION.covers("scenes", ["axes"])
-    assert not CALIBRATION.covers("photographs", ["annotations"])
-    assert not CALIBRATION.covers("scenes", ["annotations", "open_clip:ViT-B-32"])
+    assert CALIBRATION.covers("toy-3", "scenes", ["annotations", "axes"])
+    assert CALIBRATION.covers("toy-3", "scenes", ["axes"])
+    assert not CALIBRATION.covers("toy-3", "photographs", ["annotations"])
+    assert not CALIBRATION.covers("resnet50", "scenes", ["annotations"])
+    assert not CALIBRATION.covers("toy-3", "scenes", ["annotations", "open_clip:ViT-B-32"])
 
 
 def test_a_calibration_survives_its_file(fitted):

@@ -155,7 +155,7 @@ def test_the_fit_keeps_the_weights_and_gives_probabilities_to_the_patterns_seen(
     assert low < 0.2
     assert high > 0.8
     assert fitted.probability({"prediction": check(0.6)}) is None  # nobody rated such a label
-    assert not fitted.covers(DOMAIN.probe, DOMAIN.judges)  # another run on the same probe
+    assert not fitted.covers(DOMAIN.target, DOMAIN.probe, DOMAIN.judges)  # another run on the same probe
 
 
 def test_answers_of_one_kind_cannot_be_fitted() -> None:

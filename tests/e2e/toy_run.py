@@ -25,7 +25,6 @@ def toy_config(images: int = 220, **sections: Any) -> dict[str, Any]:
         "probe": {"source": "builtin:scenes", "images": images, "size": 64},
         "visualise": {"images": 2, "size": 32, "steps": 8},
         "checks": CHECKS,
-        "gate": {"precision": 0.7},  # so few small scenes make no label very probable
         "refine": {"rounds": 2},
         "executor": {"workers": 0, "device": "cpu"},
         **sections,

@@ -102,7 +102,7 @@ def made_up(count, network, seed):
 @pytest.fixture(scope="module")
 def fitted():
     known = [pair for n in range(4) for pair in made_up(500, f"planted-{n}", n)]
-    domain = Domain(probe="scenes", judges=("annotations",), fitted_on="numbers made up here")
+    domain = Domain(target="toy", probe="scenes", judges=("annotations",), fitted_on="numbers made up here")
     return fit(calibrate.variants(known), domain)
 
 
