@@ -1,8 +1,10 @@
 """*prediction*: does the label say how strongly the unit fires, over the whole range of activation?
 
 It uses every image of the split, so it notices what top-only scores miss: a label that holds in many silent
-images, and a unit that fires where the label does not hold (the extra-label and missing-label sanity tests of
-Oikarinen, Yan & Weng 2025, "Evaluating neuron explanations", which correlation and AUPRC pass).
+images, and a unit that fires where the label does not hold: the extra-label and missing-label sanity tests of
+Oikarinen, Yan & Weng 2025, "Evaluating neuron explanations". It passes both (``labeler eval sanity``).
+
+What it cannot see: which of two things that are always in the same images the unit fires for.
 """
 
 from __future__ import annotations
