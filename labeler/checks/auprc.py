@@ -1,8 +1,8 @@
 """*auprc*: does the label's score find the images over the unit's 99th percentile?
 
 What it cannot see: it looks at the unit's top 1 % of images, so a label that loses half of its images at
-random loses little of it. It fails both sanity tests of Oikarinen et al. 2025 (``labeler eval sanity``; theirs takes
-the concept's images as the positives), and the gate gives it little weight.
+random loses little of it. It fails both sanity tests of Oikarinen et al. 2025 (``labeler eval sanity``; they
+take the concept's images as the positives), and the gate gives it little weight.
 """
 
 from __future__ import annotations
