@@ -83,7 +83,11 @@ def _finals(records: Sequence[RoundRecord]) -> list[Label]:
     `feedback` has a fraction of the images of `test`: what it finds almost as good may be better. Beside
     compounds stands the best simple label, should they fail.
     """
-    labels = [label for record in records for label in record.labels if label.score is not None]
+    every = [label for record in records for label in record.labels]
+    # Where no label could be tested, one is opened all the same: the record then says why.
+    labels = [label for label in every if label.score is not None] or [
+        label for label in every if label.formula is None
+    ][:1]
     labels.sort(key=lambda label: (-(label.score or 0.0), label.round, label.facet, label.text))
     best = []
     for facet in sorted({label.facet for label in labels}):

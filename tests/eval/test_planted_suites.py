@@ -21,13 +21,7 @@ def outcome(kind, verdict="accepted", right=True, network="planted-5"):
 
 def test_each_figure_counts_its_own_units():
     none = ("uninterpretable", False)
-    rows = [
-        ("single",),
-        ("single", "accepted", False),
-        ("duplicate",),
-        ("single", "rejected", False),
-        ("or",),
-    ]
+    rows = [("single",), ("single", "accepted", False), ("duplicate",), ("single", "rejected", False)]
     rows += [("or",), ("or", "accepted", False), ("and",), ("not", *none), ("decoy", *none)]
     rows += [("decoy", "accepted", False), ("dead", "dead", False)]
     found = planted.summarise([outcome(*row) for row in rows])
