@@ -216,7 +216,10 @@ def test_who_says_yes_to_the_right_ones_keeps_them_and_gives_them_probabilities(
         assert label.score == before[unit].labels[0].score
         assert after[unit].coverage == before[unit].coverage
     refused = [label.probability for record in after.values() for label in record.candidates]
-    assert sum(p < 0.3 for p in refused) > 0.9 * len(refused)
+    known = [
+        probability for probability in refused if probability is not None
+    ]  # None: it could not be tested
+    assert sum(probability < 0.3 for probability in known) > 0.9 * len(known) > 0
     fitted = json.loads((run / "gate.json").read_text())
     assert fitted["domain"]["run"] == json.loads((run / "run.json").read_text())["fingerprint"]
     assert fitted["weights"] == shipped().weights
