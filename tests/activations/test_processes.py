@@ -198,7 +198,8 @@ def test_a_killed_worker_is_an_error_not_a_hang(victims):
 
 
 PROGRAM = """
-    import multiprocessing, time
+    import multiprocessing, signal, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     from labeler.activations.loader import prefetch, stack_padded
     def work(item):
         time.sleep(0.01)
