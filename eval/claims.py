@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from labeler.baselines import clip_dissect, explain, network_dissection
 from labeler.pipeline.bench import Bench, by_layer
+from labeler.pipeline.dissection import dissected_images
 from labeler.pipeline.evidence import embeddings_of
 from labeler.pipeline.proposers import REFERENCE_UNITS
 from labeler.pipeline.words import vocabulary
 from labeler.records import Label, UnitId
 from labeler.storage import hash_order
 
-from .dissection import Column, dissect, dissected_images
+from .dissection import Column, dissect
 from .opened import OpenedRun
 
 METHODS = ("ours", "candidates", "network_dissection", "softwpmi", "invert")

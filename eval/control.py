@@ -27,9 +27,9 @@ from labeler.suites import Result
 from labeler.terminal import TerminalReporter
 
 from .arguments import SuiteParser
+from .opened import ACCEPTED
 from .timing import say
 
-ACCEPTED = ("accepted", "polysemantic")
 _Z = 1.96
 
 

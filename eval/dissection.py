@@ -13,7 +13,6 @@ from labeler.activations import image_maps
 from labeler.checks import Dissection
 from labeler.pipeline.bench import Bench
 from labeler.probes import annotation_on_grid
-from labeler.storage import hash_order
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,6 @@ class Column:
 
     concept: int
     donors: Mapping[int, int] | None = None
-
-
-def dissected_images(bench: Bench, split: str) -> list[int]:
-    """Ids of the annotated images of a split, hash-chosen where there are more than `checks.iou_images`."""
-    readable = bench.activations.readable_ids.tolist()
-    of_split = [image for image in readable if bench.evidence.splits[image] == split]
-    annotated = [image for image in of_split if np.isfinite(bench.activations.areas[image]).any()]
-    order = hash_order(annotated, bench.inputs.config.seed, "dissection")
-    return sorted(annotated[place] for place in order[: bench.inputs.config.checks.iou_images])
 
 
 def dissect(

@@ -19,11 +19,11 @@ from labeler.suites import Result
 from .arguments import SuiteParser
 from .bootstrap import Mean, figures_of, nested_mean
 from .claims import Claim
+from .opened import ACCEPTED
 from .planted_runs import GROUPS, PlantedRun, planted_runs
 from .rightness import UNKNOWN, Similarity, right
 from .sentences import sentence_similarity
 
-ACCEPTED = ("accepted", "polysemantic")
 FIGURES = {
     "single_right": (("single", "duplicate"), "right of accepted"),
     "or_right": (("or",), "right of accepted"),

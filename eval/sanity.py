@@ -27,6 +27,7 @@ from labeler.checks.prediction import correlations
 from labeler.config_file import load_config
 from labeler.errors import LabelerError
 from labeler.pipeline.bench import Bench
+from labeler.pipeline.dissection import dissected_images
 from labeler.records import Label, UnitId
 from labeler.report.text import table
 from labeler.resources import resource_directory
@@ -35,7 +36,7 @@ from labeler.suites import Result
 from .arguments import SuiteParser
 from .bootstrap import Mean, bootstrap_mean, figures_of
 from .claims import presence
-from .dissection import Column, dissect, dissected_images
+from .dissection import Column, dissect
 from .opened import make_bench, open_run
 
 DAMAGES = ("missing", "extra")

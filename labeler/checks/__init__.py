@@ -125,8 +125,9 @@ def check_labels(
         facets = [pairs[index][1].facet for index, _ in where]
         checks = _read_checks(data, labels, batch, facets, judges, rivals, settings, least, draw)
         checks["synthetic"] = _synthetic(data, labels, batch, judges, pictures, agreements, settings)
-        checks["iou"] = _iou(data, labels, batch, judges, dissection, settings)
-        checks["intervention"] = _intervention(data, labels, batch, judges, interventions, settings)
+        named = _simple_concepts(labels, judges)
+        checks["iou"] = _iou(data, named, batch, dissection, settings)
+        checks["intervention"] = _intervention(data, named, batch, interventions, settings)
         for row, (index, _) in enumerate(where):
             found[index] = {name: results[row] for name, results in checks.items()}
             found[index]["agreement"] = unit_agreement(agreements, pairs[index][0], pictures is not None)
@@ -206,37 +207,37 @@ def _synthetic(
 
 def _iou(
     data: LayerData,
-    labels: Sequence[Label],
+    concepts: Sequence[int | None] | None,
     pairs: Pairs,
-    judges: Sequence[Judge],
     dissection: Dissection | None,
     settings: ChecksConfig,
 ) -> list[CheckResult]:
-    judge = next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
-    if dissection is None or judge is None:
+    if dissection is None or concepts is None:
         return [CheckResult.not_applicable("no annotated images were dissected")] * len(pairs)
-    concepts = _simple_concepts(judge, labels)
     wanted = [concepts[label] for label in pairs.label_p]
     return check_iou(data, dissection, pairs.unit_p, wanted, settings.min_null_units)
 
 
 def _intervention(
     data: LayerData,
-    labels: Sequence[Label],
+    concepts: Sequence[int | None] | None,
     pairs: Pairs,
-    judges: Sequence[Judge],
     interventions: Interventions | None,
     settings: ChecksConfig,
 ) -> list[CheckResult]:
-    judge = next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
-    if interventions is None or judge is None:
+    if interventions is None or concepts is None:
         return [CheckResult.not_applicable("no altered images were made")] * len(pairs)
-    concepts = _simple_concepts(judge, labels)
     wanted = [concepts[label] for label in pairs.label_p]
     return check_intervention(data, interventions, pairs.unit_p, wanted, settings.min_null_units)
 
 
-def _simple_concepts(judge: AnnotationJudge, labels: Sequence[Label]) -> list[int | None]:
-    """The concept that each label names. Compound labels have none: their masks are not kept or pasted."""
+def _simple_concepts(labels: Sequence[Label], judges: Sequence[Judge]) -> list[int | None] | None:
+    """The concept that each label names; None where nothing is annotated.
+
+    Compound labels have none: their masks are not kept or pasted.
+    """
+    judge = next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
+    if judge is None:
+        return None
     matches = [None if label.formula else judge.match(label.text, label.kind) for label in labels]
     return [None if match is None else match[0] for match in matches]

@@ -20,13 +20,19 @@ FEW = 4
 """Images that a concept needs on `feedback`, which only guides and is a quarter of `test`."""
 
 
+def dissected_images(bench: Bench, split: SplitName) -> list[int]:
+    """Ids of the annotated images of a split, hash-chosen where there are more than `checks.iou_images`."""
+    readable = bench.activations.readable_ids.tolist()
+    of_split = [image for image in readable if bench.evidence.splits[image] == split]
+    annotated = [image for image in of_split if np.isfinite(bench.activations.areas[image]).any()]
+    order = hash_order(annotated, bench.inputs.config.seed, "dissection")
+    return sorted(annotated[place] for place in order[: bench.inputs.config.checks.iou_images])
+
+
 def dissect(bench: Bench, progress: Progress, split: SplitName = "test") -> dict[str, Dissection]:
     """The dissection of every layer over a split's annotated images, hash-chosen where there are many."""
-    settings, inputs, areas = bench.inputs.config.checks, bench.inputs, bench.activations.areas
-    ids = [i for i in bench.activations.readable_ids.tolist() if bench.evidence.splits[i] == split]
-    annotated = [i for i in ids if np.isfinite(areas[i]).any()]
-    order = hash_order(annotated, inputs.config.seed, "dissection")
-    chosen = sorted(annotated[position] for position in order[: settings.iou_images])
+    settings, inputs = bench.inputs.config.checks, bench.inputs
+    chosen = dissected_images(bench, split)
     if not chosen:
         return {}
     units = {layer: bench.live_units(layer) for layer in inputs.target.layers}

@@ -4,6 +4,7 @@ import pytest
 from labeler.activations import image_maps
 from labeler.checks.iou import upsample
 from labeler.errors import LabelerError, UsageError
+from labeler.pipeline.dissection import dissected_images
 from labeler.suites import run_suite, suite_module
 from tests.eval.opened_double import opened_double
 
@@ -57,7 +58,7 @@ def test_a_score_that_does_not_fall_fails(bench):
 
 
 def test_iou_sees_moved_masks(bench):
-    images = dissection.dissected_images(bench, "test")
+    images = dissected_images(bench, "test")
     positive = [i for i in images if i % 3 == 0]
     negative = [i for i in images if i % 3 == 1][: len(positive)]
     shown = dict(zip(positive, positive, strict=True))
