@@ -75,6 +75,17 @@ def test_company_changes_no_embedding(encoder: bridge.BridgeEncoder) -> None:
     np.testing.assert_array_equal(
         together[:4], np.concatenate([encoder._sentences._embed([t]) for t in texts])
     )
+    crowd = encoder.embed_texts([*texts, *encoder.vocabulary[:300]])[:4]
+    np.testing.assert_array_equal(crowd, np.concatenate([encoder.embed_texts([t]) for t in texts]))
+
+
+def test_a_hypernym_covers_all_its_classes_alike(encoder: bridge.BridgeEncoder) -> None:
+    """A robin and a penguin are birds, whatever the words' meanings have in common."""
+    robin, penguin, bus = encoder.embed_texts(["robin", "king penguin", "school bus"])
+    bird, birds = encoder.embed_texts(["bird", "birds"])
+    assert bird @ birds > 0.9  # WordNet lacks the plural: its classes are those of the nearest words
+    assert min(bird @ robin, bird @ penguin) > 0.12
+    assert bird @ bus < 0.06
 
 
 def test_sentences_are_those_of_the_published_model(encoder: bridge.BridgeEncoder) -> None:
