@@ -1,6 +1,6 @@
 """Trains the planted networks and measures on unseen scenes that their units do what their truth says.
 
-    python -m labeler.builtin.training.planted            all of them, about an hour on one core
+    python -m labeler.builtin.training.planted            all of them, some two hours on one core
     python -m labeler.builtin.training.planted --only plain-3001
 
 Writes, beside `labeler.builtin.planted`, ``NAME.safetensors`` (float16) and ``NAME.json`` (the truth, and
@@ -59,9 +59,12 @@ class Family:
 
 
 FAMILIES = (
-    Family("plain", 3001, planted.FITTED, held_out=False),
-    Family("plain", 3002, planted.HELD_OUT[:2], held_out=True),
-    Family("mixer", 3003, planted.HELD_OUT[2:], held_out=True),
+    Family("plain", 3001, planted.FITTED[:4], held_out=False),
+    Family("plain", 3006, planted.FITTED[4:], held_out=False),
+    Family("plain", 3002, planted.LOOKED_AT[:2], held_out=True),
+    Family("mixer", 3003, planted.LOOKED_AT[2:], held_out=True),
+    Family("plain", 3004, planted.HELD_OUT[:3], held_out=True),
+    Family("mixer", 3005, planted.HELD_OUT[3:], held_out=True),
 )
 
 
