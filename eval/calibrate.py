@@ -7,22 +7,20 @@ have: as it is, without pictures, without masks, and judged by the image-text mo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labeler.checks import Calibration
 from labeler.checks.calibration import Domain, Example, fit
-from labeler.records import CheckResult
 from labeler.report.text import table
 from labeler.storage import write_atomic
 from labeler.suites import Result
 
-from .arguments import SuiteParser
 from .gate_pairs import Pair, pairs_of
-from .planted_runs import GROUPS, planted_runs
+from .planted_runs import GROUPS, PlantedParser, place_of, planted_runs
+from .removal import left_out
 
-PICTURES, MASKS = ("synthetic", "agreement"), ("iou", "intervention")
+PICTURES, MASKS = ("synthetic", "agreement"), ("iou", "location", "intervention")
 LACKING = tuple(
     (*pictures, *masks, *top)
     for pictures in ((), PICTURES)
@@ -35,11 +33,7 @@ images lie above a unit's 99th percentile."""
 
 def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | None = None) -> Result:
     """Fit on planted networks labelled into `run`, and write the calibration to ``--out``."""
-    parser = SuiteParser("calibrate", "Fit the gate where the truth is known.")
-    parser.add_argument("--networks", choices=list(GROUPS), default="fitted", help="which to fit on")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a config value"
-    )
+    parser = PlantedParser("calibrate", "Fit the gate where the truth is known.", "fitted")
     parser.add_argument(
         "--out", type=Path, default=Path("gate.json"), metavar="FILE", help="where to write it"
     )
@@ -48,15 +42,15 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
     examples: list[Example] = []
     pairs: list[Pair] = []
     probe, judges = "", ()
-    with tempfile.TemporaryDirectory(prefix="labeler-calibrate-") as temporary:
-        for item in planted_runs(names, run or Path(temporary), options.set, config):
+    with place_of("calibrate", run) as place:
+        for item in planted_runs(names, place, options.set, config):
             probe, judges = item.probe, item.judges
-            own = pairs_of(item)
+            own = [pair.without(options.without) for pair in pairs_of(item)]
             pairs += own
             examples += variants(own)
             image_text = tuple(judge for judge in judges if judge != "annotations")
             if image_text and image_text != judges:
-                examples += variants(pairs_of(item, image_text))
+                examples += variants([pair.without(options.without) for pair in pairs_of(item, image_text)])
     domain = Domain(
         target="builtin:planted-", probe=probe, judges=judges, fitted_on=f"builtin:{', builtin:'.join(names)}"
     )
@@ -78,10 +72,7 @@ def variants(pairs: Sequence[Pair]) -> list[Example]:
 def _variants(pair: Pair) -> Iterator[Example]:
     seen = set()
     for names in LACKING:
-        checks = {
-            name: CheckResult.not_applicable("left out") if name in names else c
-            for name, c in pair.checks.items()
-        }
+        checks = left_out(pair.checks, names)
         key = tuple(sorted(name for name, check in checks.items() if check.status == "ok"))
         if key not in seen:
             seen.add(key)

@@ -10,14 +10,13 @@ Dissection's own control stands beside it: the mean best IoU of the units, and t
 from __future__ import annotations
 
 import json
-import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import labeler
 from labeler.baselines import DETECTOR_IOU
+from labeler.checks.person import Share
 from labeler.config import Config
 from labeler.config_file import load_config
 from labeler.report.text import table
@@ -28,9 +27,8 @@ from labeler.terminal import TerminalReporter
 
 from .arguments import SuiteParser
 from .opened import ACCEPTED
+from .planted_runs import place_of
 from .timing import say
-
-_Z = 1.96
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
     options = _parser().parse_args(list(arguments))
     loaded = load_config(config or resource_directory("configs") / "demo.yaml", tuple(options.set))
     seeds = options.seeds or [loaded.seed]
-    with tempfile.TemporaryDirectory(prefix="labeler-control-") as temporary:
-        place = run or Path(temporary)
+    with place_of("control", run) as place:
         own = _counts(loaded, place / "own", options.trust_code)
         untrained = [
             _counts(_untrained(loaded, seed), place / f"random-{seed}", options.trust_code) for seed in seeds
@@ -139,7 +136,7 @@ def summarise(
         suite="control",
         units=trained.units,
         figures={name: part / whole if whole else None for name, (part, whole) in shares.items()} | means,
-        intervals={name: wilson(*part) for name, part in shares.items() if part[1]},
+        intervals={name: ends for name, part in shares.items() if (ends := Share(*part).interval)},
         text="\n".join(
             [
                 table(header, [_cells(*row) for row in both]),
@@ -175,13 +172,5 @@ def _mean_iou(counts: LayerCounts) -> float | None:
 def _share(part: int, whole: int) -> str:
     if not whole:
         return "nothing to count"
-    low, high = wilson(part, whole)
+    low, high = Share(part, whole).interval or (0.0, 1.0)
     return f"{part} of {whole}, {100 * part / whole:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def wilson(part: int, whole: int) -> tuple[float, float]:
-    """Wilson's (1927) 95 % interval of a share."""
-    share, room = part / whole, _Z**2 / whole
-    centre = (share + room / 2) / (1 + room)
-    half = _Z / (1 + room) * math.sqrt(share * (1 - share) / whole + room / (4 * whole))
-    return max(0.0, centre - half), min(1.0, centre + half)

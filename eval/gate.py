@@ -8,25 +8,25 @@ own labels are. Intervals are bootstraps over networks and, within each, over pa
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.checks import Calibration, expected_precision_cut, shipped
+from labeler.checks import Calibration, expected_precision_cut
 from labeler.checks.features import features
 from labeler.report.text import table
 from labeler.suites import Result
 
-from .arguments import SuiteParser
 from .bootstrap import nested_statistic
 from .gate_pairs import Pair, pairs_of
-from .planted_runs import GROUPS, planted_runs
+from .planted_runs import GROUPS, PlantedParser, calibration_of, place_of, planted_runs
 
 REQUESTS = (0.8, 0.9, 0.95)
-ALONE = ("prediction", "iou", "agreement", "rivals", "auprc", "real", "intervention", "synthetic")
+ALONE = (
+    "prediction", "iou", "agreement", "rivals", "location", "auprc", "real", "intervention", "synthetic",
+)  # fmt: skip
 BINS = 10
 Floats = NDArray[np.float64]
 Rows = NDArray[np.float64]  # (n, 2): the score or probability, and 1 where the label is right
@@ -34,22 +34,13 @@ Rows = NDArray[np.float64]  # (n, 2): the score or probability, and 1 where the 
 
 def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | None = None) -> Result:
     """Measure the shipped calibration, or another, on planted networks labelled into `run`."""
-    parser = SuiteParser("gate", "Whether the gate tells right labels from wrong ones.")
-    parser.add_argument("--networks", choices=list(GROUPS), default="held-out", help="which to label")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a config value"
-    )
-    parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="another calibration than the shipped"
-    )
+    parser = PlantedParser("gate", "Whether the gate tells right labels from wrong ones.")
+    parser.add_calibration()
     options = parser.parse_args(list(arguments))
-    calibration = shipped()
-    if options.calibration is not None:
-        calibration = Calibration.model_validate_json(options.calibration.read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory(prefix="labeler-gate-") as temporary:
-        place = run or Path(temporary)
+    calibration = calibration_of(options.calibration)
+    with place_of("gate", run) as place:
         runs = planted_runs(GROUPS[options.networks], place, options.set, config)
-        pairs = [pair for item in runs for pair in pairs_of(item)]
+        pairs = [pair.without(options.without) for item in runs for pair in pairs_of(item)]
     return summarise(pairs, calibration)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from labeler.storage import hash_order
 from .claims import Claim
 from .opened import open_run
 from .planted_runs import PlantedRun
+from .removal import left_out
 from .rightness import UNKNOWN, Truth, right, same_name
 
 BEST, OTHERS = 5, 3
@@ -36,6 +37,10 @@ class Pair:
     text: str
     right: bool
     checks: Mapping[str, CheckResult]
+
+    def without(self, names: Collection[str]) -> Pair:
+        """The same pair, these checks left out."""
+        return replace(self, checks=left_out(self.checks, names))
 
 
 def pairs_of(item: PlantedRun, judges: tuple[str, ...] = ()) -> list[Pair]:

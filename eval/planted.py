@@ -6,9 +6,8 @@ labels both count. Intervals are bootstraps over networks and, within each, over
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,11 @@ import numpy as np
 from labeler.report.text import table
 from labeler.suites import Result
 
-from .arguments import SuiteParser
 from .bootstrap import Mean, figures_of, nested_mean
 from .claims import Claim
 from .opened import ACCEPTED
-from .planted_runs import GROUPS, PlantedRun, planted_runs
+from .planted_runs import GROUPS, PlantedParser, PlantedRun, calibration_of, place_of, planted_runs
+from .removal import ungated, without
 from .rightness import UNKNOWN, Similarity, right
 from .sentences import sentence_similarity
 
@@ -56,27 +55,31 @@ class Outcome:
 
 def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | None = None) -> Result:
     """Label the networks into `run` (or a temporary directory) and compare with their truth."""
-    parser = SuiteParser("planted", "Label accuracy where the truth is known.")
-    parser.add_argument("--networks", choices=list(GROUPS), default="held-out", help="which to label")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a config value"
-    )
+    parser = PlantedParser("planted", "Label accuracy where the truth is known.")
     parser.add_argument("--wrong", action="store_true", help="list the accepted labels that are wrong")
+    parser.add_calibration()
     options = parser.parse_args(list(arguments))
-    with tempfile.TemporaryDirectory(prefix="labeler-planted-") as temporary:
-        runs = planted_runs(GROUPS[options.networks], run or Path(temporary), options.set, config)
-        similarity = sentence_similarity()
-        outcomes = [outcome for item in runs for outcome in outcomes_of(item, similarity)]
-    return summarise(outcomes, wrong=options.wrong)
+    similarity = sentence_similarity()
+    outcomes: list[Outcome] = []
+    free: list[Outcome] = []
+    with place_of("planted", run) as place:
+        for item in planted_runs(GROUPS[options.networks], place, options.set, config):
+            free += outcomes_of(ungated(item), similarity)
+            if options.without or options.calibration:
+                item = without(item, options.without, calibration_of(options.calibration))
+            outcomes += outcomes_of(item, similarity)
+    found = summarise(outcomes, wrong=options.wrong)
+    without_gate = f"Without the gate, the best label of every unit:\n{_table(free)}"
+    return replace(found, text=f"{found.text}\n\n{without_gate}")
 
 
 def outcomes_of(item: PlantedRun, similarity: Similarity | None) -> list[Outcome]:
     """Every unit of one network whose truth is known."""
     found = []
     for unit, truth in item.truth.items():
-        record = item.records[unit]
-        if truth.kind == UNKNOWN:
+        if truth.kind == UNKNOWN or unit not in item.records:  # some units alone may have been asked for
             continue
+        record = item.records[unit]
         claim = Claim.of_labels(record.labels) if record.labels else None
         exact = claim is not None and right(claim, truth)
         similar = exact or (claim is not None and right(claim, truth, similarity))
@@ -88,11 +91,8 @@ def outcomes_of(item: PlantedRun, similarity: Similarity | None) -> list[Outcome
 def summarise(outcomes: Sequence[Outcome], *, wrong: bool = False) -> Result:
     """The suite's result from what became of every unit."""
     means = {name: _share(outcomes, kinds, what) for name, (kinds, what) in FIGURES.items()}
-    kinds = list(dict.fromkeys(kind for group, _ in FIGURES.values() for kind in group))
-    rows = [_row(kind, [outcome for outcome in outcomes if outcome.kind == kind]) for kind in kinds]
-    header = ("kind", "units", "accepted", "right", "right by similar words", "dead", "rejected", "no label")
     networks = sorted({outcome.network for outcome in outcomes})
-    lines = [f"{', '.join(networks)}: {len(outcomes)} units", table(header, rows), ""]
+    lines = [f"{', '.join(networks)}: {len(outcomes)} units", _table(outcomes), ""]
     lines += [f"{name}: {mean}, {mean.count} units" for name, mean in means.items()]
     if wrong:
         lines += [
@@ -102,6 +102,13 @@ def summarise(outcomes: Sequence[Outcome], *, wrong: bool = False) -> Result:
         ]
     figures, intervals = figures_of(means)
     return Result("planted", len(outcomes), figures, "\n".join(lines), intervals)
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    kinds = list(dict.fromkeys(kind for group, _ in FIGURES.values() for kind in group))
+    rows = [_row(kind, [outcome for outcome in outcomes if outcome.kind == kind]) for kind in kinds]
+    header = ("kind", "units", "accepted", "right", "right by similar words", "dead", "rejected", "no label")
+    return table(header, rows)
 
 
 def _share(outcomes: Sequence[Outcome], kinds: Sequence[str], what: str) -> Mean:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 import labeler
 from labeler.builtin import planted
+from labeler.checks import CHECKS, Calibration, shipped
 from labeler.config_file import load_config
+from labeler.errors import UsageError
 from labeler.records import UnitId, UnitRecord
 from labeler.resources import resource_directory
 from labeler.run_directory import read_run
 from labeler.terminal import TerminalReporter
 
+from .arguments import SuiteParser
 from .rightness import Truth
 from .timing import say
 
 CONFIG = "planted.yaml"
-GROUPS = {"fitted": planted.FITTED, "held-out": planted.HELD_OUT, "all": planted.PLANTED}
+GROUPS = {
+    "fitted": planted.FITTED, "looked-at": planted.LOOKED_AT, "held-out": planted.HELD_OUT,
+    "all": planted.PLANTED,
+}  # fmt: skip
 """Networks by what may be done with them: tables for others come from those held out."""
 
 
@@ -32,6 +42,46 @@ class PlantedRun:
     run: Path
     truth: dict[UnitId, Truth]
     records: dict[UnitId, UnitRecord]
+
+
+class PlantedParser(SuiteParser):
+    """The options of all suites over planted networks: which, changes of the config, what is left out."""
+
+    def __init__(self, suite: str, description: str, networks: str = "held-out") -> None:
+        super().__init__(suite, description)
+        self.add_argument("--networks", choices=list(GROUPS), default=networks, help="which to label")
+        self.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a config value"
+        )
+        self.add_argument(
+            "--without", nargs="+", default=[], choices=CHECKS, metavar="CHECK",
+            help="leave these checks out of the gate, as if they did not apply",
+        )  # fmt: skip
+
+    def add_calibration(self) -> None:
+        """The option to measure another calibration than the shipped."""
+        self.add_argument("--calibration", type=Path, metavar="FILE", help="of: labeler eval calibrate")
+
+
+def calibration_of(file: Path | None) -> Calibration:
+    """The calibration in a file, the shipped one where there is none.
+
+    Raises:
+        UsageError: when the file is not a calibration.
+    """
+    if file is None:
+        return shipped()
+    try:
+        return Calibration.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        raise UsageError(f"--calibration: {file} is not what `labeler eval calibrate` writes.") from None
+
+
+@contextmanager
+def place_of(suite: str, run: Path | None) -> Iterator[Path]:
+    """Where a suite's runs are made: `run`, or a temporary directory."""
+    with tempfile.TemporaryDirectory(prefix=f"labeler-{suite}-") as temporary:
+        yield run or Path(temporary)
 
 
 def planted_truth(name: str) -> dict[UnitId, Truth]:

@@ -25,15 +25,18 @@ from labeler.checks.judges import (
     EncoderJudge,
     Judge,
     Reading,
+    annotation_judge,
     enough_images,
+    normal_form,
     read_label,
     read_labels,
     terms_of,
     text_similarity,
 )
+from labeler.checks.location import check_location
 from labeler.checks.nulls import subset_draws
 from labeler.checks.prediction import check_prediction
-from labeler.checks.rivals import Rivals, Words
+from labeler.checks.rivals import Kin, Rivals, Words
 from labeler.checks.trust import NaturalRange, judge_picture
 from labeler.checks.verdict import Decision, decide
 from labeler.config import ChecksConfig
@@ -41,13 +44,16 @@ from labeler.records import CheckResult, Label
 
 __all__ = [
     "CHECKS", "Agreement", "AnnotationJudge", "Calibration", "Cut", "Decision", "Dissection",
-    "EncoderJudge", "Gate", "Interventions", "Judge", "Judged", "LayerData", "NaturalRange", "PictureData",
-    "Reading", "Rivals", "Words", "check_labels", "choose_decoys", "coverage", "decide", "decoy_cut",
-    "enough_images", "expected_precision_cut", "judge_picture", "layer_agreements", "presence_threshold",
-    "read_label", "read_labels", "shipped", "terms_of", "text_similarity", "unit_agreement",
+    "EncoderJudge", "Gate", "Interventions", "Judge", "Judged", "Kin", "LayerData", "NaturalRange",
+    "PictureData", "Reading", "Rivals", "Words", "annotation_judge", "check_labels", "choose_decoys",
+    "coverage", "decide", "decoy_cut", "enough_images", "expected_precision_cut", "judge_picture",
+    "layer_agreements", "presence_threshold", "read_label", "read_labels", "shipped", "terms_of",
+    "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
-CHECKS = ("prediction", "rivals", "auprc", "real", "synthetic", "agreement", "iou", "intervention")
+CHECKS = (
+    "prediction", "rivals", "auprc", "real", "synthetic", "agreement", "iou", "location", "intervention",
+)  # fmt: skip
 LABELS_AT_ONCE = 256
 """Distinct labels read at once: their scores over the whole probe are in memory together."""
 NO_PICTURES = "synthetic pictures take no part on this split"
@@ -127,6 +133,8 @@ def check_labels(
         checks["synthetic"] = _synthetic(data, labels, batch, judges, pictures, agreements, settings)
         named = _simple_concepts(labels, judges)
         checks["iou"] = _iou(data, named, batch, dissection, settings)
+        owners = [pairs[index] for index, _ in where]
+        checks["location"] = _location(data, named, batch, owners, judges, dissection, rivals)
         checks["intervention"] = _intervention(data, named, batch, interventions, settings)
         for row, (index, _) in enumerate(where):
             found[index] = {name: results[row] for name, results in checks.items()}
@@ -218,6 +226,27 @@ def _iou(
     return check_iou(data, dissection, pairs.unit_p, wanted, settings.min_null_units)
 
 
+def _location(
+    data: LayerData,
+    concepts: Sequence[int | None] | None,
+    pairs: Pairs,
+    owners: Sequence[tuple[int, Label]],
+    judges: Sequence[Judge],
+    dissection: Dissection | None,
+    rivals: Rivals | None,
+) -> list[CheckResult]:
+    """`owners` are the unit index and the label of each pair."""
+    judge = annotation_judge(judges)
+    if dissection is None or concepts is None or judge is None:
+        return [CheckResult.not_applicable("no annotated images were dissected")] * len(pairs)
+    names = [concept.name for concept in judge.concepts]
+    place = {normal_form(name): index for index, name in enumerate(names)}
+    words = [rivals.open_to(*owner) if rivals is not None else set[str]() for owner in owners]
+    exempt = [{place[form] for word in own if (form := normal_form(word)) in place} for own in words]
+    wanted = [concepts[label] for label in pairs.label_p]
+    return check_location(data, dissection, pairs.unit_p, wanted, exempt, names)
+
+
 def _intervention(
     data: LayerData,
     concepts: Sequence[int | None] | None,
@@ -236,7 +265,7 @@ def _simple_concepts(labels: Sequence[Label], judges: Sequence[Judge]) -> list[i
 
     Compound labels have none: their masks are not kept or pasted.
     """
-    judge = next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
+    judge = annotation_judge(judges)
     if judge is None:
         return None
     matches = [None if label.formula else judge.match(label.text, label.kind) for label in labels]

@@ -57,7 +57,10 @@ class Domain(Record):
 
 
 class Calibration(Record):
-    """A fitted gate. `weights` and `missing` are by feature; `patterns` by `features.pattern`."""
+    """A fitted gate. `weights` and `missing` are by feature; `patterns` by `features.pattern`.
+
+    A feature that the fit did not have yet says nothing.
+    """
 
     intercept: float
     weights: dict[str, float]
@@ -68,8 +71,8 @@ class Calibration(Record):
     def logit(self, checks: Mapping[str, CheckResult]) -> float:
         """The score on the scale of log odds."""
         found = features(checks)
-        present = sum(self.weights[name] * value for name, value in found.items())
-        absent = sum(self.missing[name] for name in FEATURES if name not in found)
+        present = sum(self.weights.get(name, 0.0) * value for name, value in found.items())
+        absent = sum(self.missing.get(name, 0.0) for name in FEATURES if name not in found)
         return self.intercept + present + absent
 
     def score(self, checks: Mapping[str, CheckResult]) -> float:

@@ -39,17 +39,9 @@ class Cut:
     @property
     def error(self) -> float | None:
         """Estimated share of wrong labels among the accepted; a lower bound, as near misses escape it."""
-        return self._ratio(self.decoys_accepted)
-
-    @property
-    def cautious_error(self) -> float | None:
-        """The same with one more decoy accepted (He et al. 2015): what so few decoys can vouch for."""
-        return self._ratio(self.decoys_accepted + 1)
-
-    def _ratio(self, accepted: int) -> float | None:
         if not self.decoys or not self.targets_accepted:
             return None
-        return (accepted / self.decoys) / (self.targets_accepted / self.targets)
+        return (self.decoys_accepted / self.decoys) / (self.targets_accepted / self.targets)
 
 
 def decoy_cut(target_scores: Sequence[float], decoy_scores: Sequence[float], precision: float) -> Cut:

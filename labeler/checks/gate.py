@@ -44,14 +44,17 @@ class Eligibility:
         return self.state == "passes"
 
 
-def eligible(label: Label, settings: GateConfig, tests: int) -> Eligibility:
+def eligible(label: Label, settings: GateConfig, tests: int, calibrated: bool = True) -> Eligibility:
     """The conditions of acceptance that need no other label.
 
     *prediction* applies, is significant at `settings.significance` shared among the unit's `tests` labels
     (Bonferroni), has a lower bound over 0, and exceeds the layer's other units by `settings.specificity`.
     Where specificity cannot be measured the label may be true of half the layer: `unknown`, never accepted.
-    A compound label must lead its own terms, significantly. The checks in `settings.require` must hold
-    wherever they apply.
+    A compound label must lead its own terms, significantly; where that cannot be asked it is `unknown`. Where
+    no probability says how often such a label is right (not `calibrated`), it has to be the best word that
+    its judge knows: *rivals* has a lower bound over 0. On the planted networks that the gate was fitted on,
+    nine in ten of the labels that lead so are right, of all that are significant one in ten. The checks in
+    `settings.require` must hold wherever they apply.
     """
     checks = label.checks
     check = checks.get("prediction")
@@ -72,8 +75,8 @@ def eligible(label: Label, settings: GateConfig, tests: int) -> Eligibility:
             f"{numbers} is true but common: {specific.z:.1f} deviations above {specific.units} other units, "
             f"{settings.specificity:g} are needed",
         )
-    if label.formula is not None and (failure := _no_lead(checks.get("rivals"), level)):
-        return Eligibility("refused", f"{numbers}, but {failure}")
+    if (behind := _behind(label, level, calibrated)) is not None:
+        return Eligibility(behind.state, f"{numbers}, but {behind.reason}")
     for name in settings.require:
         failure = _fails(name, checks.get(name), settings, level)
         if failure:
@@ -81,11 +84,18 @@ def eligible(label: Label, settings: GateConfig, tests: int) -> Eligibility:
     return Eligibility("passes", f"{numbers}, {specific.z:.1f} deviations above {specific.units} other units")
 
 
-def _no_lead(check: CheckResult | None, level: float) -> str:
-    """Why a compound label does not lead its rivals; empty where it does, or they cannot be asked."""
-    if check is None or check.value is None or (check.value >= MIN_GAIN and _significant(check, level)):
-        return ""
-    return f"it leads by only {check.value:.2f}{_p(check)}: {check.why}"
+def _behind(label: Label, level: float, calibrated: bool) -> Eligibility | None:
+    """Why a label does not lead the other words; None where it does, or need not."""
+    lead = label.checks.get("rivals")
+    if label.formula is None:
+        if calibrated or lead is None or lead.low is None or lead.low > 0:
+            return None
+        return Eligibility("refused", f"another word may say as much: {lead.why}")
+    if lead is None or lead.value is None:
+        return Eligibility("unknown", "it could not be compared with its terms")
+    if lead.value < MIN_GAIN or not _significant(lead, level):
+        return Eligibility("refused", f"it leads by only {lead.value:.2f}{_p(lead)}: {lead.why}")
+    return None
 
 
 def _significant(check: CheckResult, level: float) -> bool:
@@ -165,7 +175,7 @@ class Gate:
             else None,
         }
         scored = label.model_copy(update=found)
-        eligibility = eligible(scored, self.settings, tests)
+        eligibility = eligible(scored, self.settings, tests, self.calibrated)
         if eligibility.passes and self.calibrated and scored.probability is None:
             unseen = f"{eligibility.reason}, but the gate was never calibrated for {pattern(label.checks)}"
             eligibility = Eligibility("unknown", unseen)

@@ -43,6 +43,7 @@ class _Mask:
 
     image: int
     cells: Packed  # (grid² / 8,)
+    area: int
 
 
 class Dissection:
@@ -133,10 +134,10 @@ class Dissection:
         kept = [row for row, unit in enumerate(units.tolist()) if unit in self._unit_masks]
         if kept:
             for row, cells in zip(kept, _pack(mask_gp[:, kept].T > 0), strict=True):
-                self._unit_masks[int(units[row])].append(_Mask(self.images, cells))
+                self._unit_masks[int(units[row])].append(_mask(self.images, cells))
         self._area_c[concepts] += float_cg.sum(dim=1).cpu().numpy()
         for concept, cells in zip(concepts, _pack(labels_cg), strict=True):
-            self._concept_masks[int(concept)].append(_Mask(self.images, cells))
+            self._concept_masks[int(concept)].append(_mask(self.images, cells))
         self._annotated_ik.append(annotated_k)
         self.images += 1
 
@@ -163,36 +164,59 @@ class Dissection:
             over the sampling of images (ratio estimator: Cochran 1977, sec. 2.11); the number of images
             annotated with the concept's category.
         """
-        category = self._category_c[concept]
-        inside = {i for i, annotated_k in enumerate(self._annotated_ik) if annotated_k[category]}
-        unit_masks = [mask for mask in self._unit_masks[self._column[unit]] if mask.image in inside]
-        concept_masks = self._concept_masks[concept]
+        inside, unit_masks, concept_masks = self._masks(unit, concept)
         unit_ag, concept_bg = _unpack(unit_masks, self._cells), _unpack(concept_masks, self._cells)
         block_ab = (unit_ag @ concept_bg.T).numpy().astype(np.float64)
+        moments = matrix_moments(block_ab, len(inside))
         row_of = {mask.image: row for row, mask in enumerate(unit_masks)}
         same = [(row_of[m.image], column) for column, m in enumerate(concept_masks) if m.image in row_of]
-        overlaps = np.array([block_ab[row, column] for row, column in same])
-        moments = matrix_moments(block_ab, len(inside))
-        union = float(unit_ag.sum() + concept_bg.sum() - overlaps.sum())
-        (null,) = permutation_null(np.array([overlaps.sum()]), moments)
+        overlap = np.array([sum(block_ab[row, column] for row, column in same)])
+        union = float(unit_ag.sum() + concept_bg.sum() - overlap[0])
+        (null,) = permutation_null(overlap, moments)
         if null.p is None:  # no permutation changes anything, as where the unit has no mask at all
             null = Null(z=0.0, p=1.0)
         # d IoU / d intersection = (union + intersection) / union², as the union shrinks by what is shared
-        noise = float(moments.sd[0]) * (union + overlaps.sum()) / union**2 if union > 0 else 0.0
+        noise = float(moments.sd[0]) * (union + overlap[0]) / union**2 if union > 0 else 0.0
+        ratio, influence_i = self.influence(unit, concept)
+        return null, noise, max(0.0, ratio - Z95 * standard_error(influence_i, len(inside))), len(inside)
+
+    def influence(self, unit: int, concept: int) -> tuple[float, Floats]:
+        """The IoU of a unit under test with a concept, and each image's influence on it, ``(images,)``.
+
+        By the ratio estimator (Cochran 1977, sec. 2.11): IoU is a ratio of two sums over images.
+        """
+        _, unit_masks, concept_masks = self._masks(unit, concept)
         overlap_i, union_i = np.zeros(self.images), np.zeros(self.images)
-        overlap_i[[concept_masks[column].image for _, column in same]] = overlaps
-        union_i[[mask.image for mask in unit_masks]] += unit_ag.sum(dim=1).numpy()
-        union_i[[mask.image for mask in concept_masks]] += concept_bg.sum(dim=1).numpy()
-        return null, noise, _ratio_low(overlap_i, union_i - overlap_i, len(inside)), len(inside)
+        of_unit = {mask.image: mask for mask in unit_masks}
+        both = [(mask, of_unit[mask.image]) for mask in concept_masks if mask.image in of_unit]
+        if both:
+            shared = [np.stack(masks) for masks in zip(*((c.cells, u.cells) for c, u in both), strict=True)]
+            counts = np.bitwise_count(shared[0] & shared[1]).sum(axis=1, dtype=np.int64)
+            overlap_i[[mask.image for mask, _ in both]] = counts
+        for masks in (unit_masks, concept_masks):
+            union_i[[mask.image for mask in masks]] += [mask.area for mask in masks]
+        union_i -= overlap_i
+        total = union_i.sum()
+        if not total > 0:
+            return 0.0, overlap_i
+        ratio = float(overlap_i.sum() / total)
+        return ratio, (overlap_i - ratio * union_i) / total
+
+    def _masks(self, unit: int, concept: int) -> tuple[set[int], list[_Mask], list[_Mask]]:
+        """Images annotated with the concept's category; there, the masks of the unit and of the concept."""
+        category = self._category_c[concept]
+        inside = {i for i, annotated_k in enumerate(self._annotated_ik) if annotated_k[category]}
+        unit_masks = [mask for mask in self._unit_masks[self._column[unit]] if mask.image in inside]
+        return inside, unit_masks, self._concept_masks[concept]
 
 
-def _ratio_low(overlap_i: Floats, union_i: Floats, count: int) -> float:
-    total = union_i.sum()
-    if not total > 0:
-        return 0.0
-    ratio = overlap_i.sum() / total
-    error = np.sqrt(count / max(count - 1, 1) * ((overlap_i - ratio * union_i) ** 2).sum()) / total
-    return float(max(0.0, ratio - Z95 * error))
+def standard_error(influence_i: Floats, count: int) -> float:
+    """Of a ratio over `count` images, from their influences."""
+    return float(np.sqrt(count / max(count - 1, 1) * (influence_i**2).sum()))
+
+
+def _mask(image: int, cells: Packed) -> _Mask:
+    return _Mask(image, cells, int(np.bitwise_count(cells).sum()))
 
 
 def _active_masks(

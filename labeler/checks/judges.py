@@ -261,6 +261,11 @@ class EncoderJudge:
         ]
 
 
+def annotation_judge(judges: Sequence[Judge]) -> AnnotationJudge | None:
+    """The judge that knows where each concept truly is; None where nothing is annotated."""
+    return next((judge for judge in judges if isinstance(judge, AnnotationJudge)), None)
+
+
 def centred(embeddings_nd: Array) -> Array:
     """Embeddings less their mean, of unit norm again (zero where nothing is left). NaN rows stay NaN."""
     readable_n = np.isfinite(embeddings_nd).all(axis=1)

@@ -99,6 +99,11 @@ def permutation_null(observed_p: Floats, moments: Moments) -> list[Null]:
     ]
 
 
+def normal_tail(z: float) -> float:
+    """P(Z ≥ z) for a standard normal variable."""
+    return float(upper_tail(np.array([z]), np.zeros(1))[0])
+
+
 def upper_tail(z_p: Floats, skewness_p: Floats) -> Floats:
     """P(Z ≥ z) for a standardised Pearson type III variable of the given skewness (0: normal)."""
     z, skewness = np.asarray(z_p, np.float64), np.asarray(skewness_p, np.float64)

@@ -40,7 +40,8 @@ def decide(
     """The verdict (DESIGN 2).
 
     One label per facet is accepted, the best; labels that are the `same` count once, so `polysemantic` means
-    two or more *different* labels for different facets.
+    two or more *different* labels for different facets. A term of a compound that may be accepted is never
+    accepted in its place, whatever it scores: the compound has shown that the term is not the whole meaning.
     """
     ordered = sorted(judged, key=lambda item: (-(item.label.score or 0.0), item.label.text))
     candidates = tuple(item.label for item in ordered)
@@ -51,10 +52,10 @@ def decide(
         return Decision("abstained", few, refused=candidates)
     if not ordered:
         return Decision("abstained", "No label was proposed.")
-    passing = [item for item in ordered if cut.accepts(item)]
-    accepted = _one_per_facet(passing, same)
+    whole = _without_parts(ordered, same)
+    accepted = _one_per_facet([item for item in whole if cut.accepts(item)], same)
     if not accepted:
-        return _without_label(ordered, cut, candidates)
+        return _without_label(whole, cut, candidates)
     kept = {id(item) for item in accepted}
     refused = tuple(item.label for item in ordered if id(item) not in kept)
     labels = tuple(item.label for item in accepted)
@@ -69,20 +70,37 @@ def decide(
 def _one_per_facet(passing: Sequence[Judged], same: Same) -> list[Judged]:
     accepted: list[Judged] = []
     for item in passing:
-        taken = any(
-            item.label.facet == other.label.facet or _part_of(item.label, other.label, same)
-            for other in accepted
-        )
+        taken = any(item.label.facet == other.label.facet for other in accepted)
         if not taken and not any(same(item.label.text, other.label.text) for other in accepted):
             accepted.append(item)
     return accepted
 
 
-def _part_of(label: Label, other: Label, same: Same) -> bool:
-    """Whether every term of `label` is a term of the compound `other`: ``a`` beside ``a or b``."""
-    if other.formula is None:
+def _without_parts(ordered: Sequence[Judged], same: Same) -> list[Judged]:
+    """The labels but for those that another says in full: ``a`` beside ``a or b``; of twins, the first."""
+    return [
+        item
+        for place, item in enumerate(ordered)
+        if not any(
+            _says(other, item, same) and (rank < place or not _says(item, other, same))
+            for rank, other in enumerate(ordered)
+            if rank != place
+        )
+    ]
+
+
+def _says(whole: Judged, part: Judged, same: Same) -> bool:
+    """Whether a compound that leads its terms says all of a label.
+
+    The compound has to pass every condition but the cut; among them is that it says significantly more than
+    each of its terms.
+    """
+    formula = whole.label.formula
+    if formula is None or formula.op == "not" or not whole.eligibility.passes:
         return False
-    return all(any(same(term, part) for part in terms_of(other)) for term in terms_of(label))
+    if part.label.formula is not None and part.label.formula.op != formula.op:
+        return False
+    return all(any(same(term, other) for other in formula.terms) for term in terms_of(part.label))
 
 
 def _without_label(ordered: Sequence[Judged], cut: Cut, candidates: tuple[Label, ...]) -> Decision:

@@ -36,6 +36,14 @@ _BINS = 40
 
 
 @dataclass(frozen=True)
+class Scouts:
+    """One layer on the `propose` images: its live units' pooled maxima ``(m, u)``, and the image ids."""
+
+    activations_mu: NDArray[np.float32]
+    image_ids_m: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Bench:
     """What every check of a run looks at."""
 
@@ -129,6 +137,12 @@ class Bench:
             exemplar_ids=exemplars,
             correlated=self.inputs.config.checks.correlated,
         )
+
+    def scouts(self, layer: str) -> Scouts:
+        """The `propose` images of a layer: what the proposers look at, and where rivals are picked."""
+        rows = self.evidence.rows_of("propose", self.activations)
+        maxima = self.activations.layers[layer].maxima
+        return Scouts(maxima[np.ix_(rows, self.live_units(layer))], self.activations.indexed_ids[rows])
 
     def natural_range(self, unit: UnitId) -> NaturalRange:
         """Quantiles of the unit's pooled maximum over the indexed images."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from labeler.activations.loader import batches, forward, prefetch, stack_padded
-from labeler.checks import AnnotationJudge, Interventions
+from labeler.checks import Interventions, annotation_judge
 from labeler.checks.composites import control_region, grown, inpaint, paste
 from labeler.checks.data import Booleans
 from labeler.checks.intervention import Kind, Trial, plan_trials
@@ -71,7 +71,7 @@ def intervene(bench: Bench, labels: Sequence[Label], progress: Progress) -> dict
 
 def _concepts(bench: Bench, labels: Sequence[Label]) -> list[int]:
     """The annotated concepts that simple labels name, ascending."""
-    judge = next((judge for judge in bench.judges if isinstance(judge, AnnotationJudge)), None)
+    judge = annotation_judge(bench.judges)
     if judge is None:
         return []
     matches = [judge.match(label.text, label.kind) for label in labels if label.formula is None]

@@ -78,6 +78,6 @@ def open_test(
     for layer, units in by_layer(list(labels)).items():
         data = bench.layer_data(layer, "test")
         left = {unit.index: (kin or labels)[unit] for unit in units}
-        competing = rivals(bench, data, left)
+        competing = rivals(bench, data, left, bench.scouts(layer))
         layers[layer] = OpenLayer(bench, data, shown, competing, dissections.get(layer), altered.get(layer))
     return layers

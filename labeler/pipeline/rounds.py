@@ -129,7 +129,7 @@ class Rounds:
 
     def _rivals_of(self, data: LayerData) -> Rivals:
         if data.layer not in self._rivals:
-            self._rivals[data.layer] = rivals(self.bench, data)
+            self._rivals[data.layer] = rivals(self.bench, data, scouts=self.bench.scouts(data.layer))
         return self._rivals[data.layer]
 
     def _judge(self, data: LayerData, pairs: Sequence[tuple[int, Label]]) -> list[Judged]:

@@ -9,9 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.checks import AnnotationJudge, EncoderJudge, Judge, LayerData, Rivals, Words
+from labeler.checks import (
+    AnnotationJudge,
+    EncoderJudge,
+    Judge,
+    Kin,
+    LayerData,
+    Rivals,
+    Words,
+    annotation_judge,
+    terms_of,
+)
 from labeler.errors import ConfigError
-from labeler.pipeline.bench import Bench
+from labeler.pipeline.bench import Bench, Scouts
 from labeler.records import KINDS, Kind, Label
 from labeler.storage import hash_order
 
@@ -41,31 +51,42 @@ def vocabulary(bench: Bench) -> dict[str, Kind]:
     return {word: kinds.get(word, "other") for word in known}
 
 
-def rivals(bench: Bench, data: LayerData, kin: Mapping[int, Sequence[Label]] | None = None) -> Rivals:
+def rivals(
+    bench: Bench, data: LayerData, kin: Mapping[int, Sequence[Label]] | None = None,
+    scouts: Scouts | None = None,
+) -> Rivals:  # fmt: skip
     """What the labels of a layer compete with on a split: for each judge the words that it knows.
 
-    `kin` are the labels that each unit (by index) is left with, one or more for each of its facets.
+    Args:
+        bench: the run.
+        data: the layer on the split.
+        kin: the labels that each unit (by index) is left with, one or more for each of its facets.
+        scouts: where the rivals of each unit are picked; None: every word is one.
     """
-    words = [item for judge in bench.judges if (item := _words_of(bench, judge, data)) is not None]
+    ids_m = None if scouts is None else scouts.image_ids_m
+    words = [item for judge in bench.judges if (item := _words_of(bench, judge, data, ids_m)) is not None]
     meaning = _meanings(bench, [name for item in words for name in item.names])
 
     def exempt(label: Label) -> Collection[str]:
         return () if label.formula is not None else {label.text, *meaning(label.text)}
 
     least = bench.inputs.config.checks.min_test_images
-    scores = {}
+    found = {}
     for unit, labels in (kin or {}).items():
-        best: dict[int, NDArray[np.float64]] = {}
+        best: dict[int, Kin] = {}
         for label in sorted(labels, key=lambda label: -(label.score or 0.0)):
             reading = None if label.facet in best else bench.reading(label, data, least)
             if reading is not None:
-                best[label.facet] = reading.scores_n[data.image_ids_n].astype(np.float64)
+                scores_n = reading.scores_n[data.image_ids_n].astype(np.float64)
+                best[label.facet] = Kin(label.facet, tuple(terms_of(label)), scores_n)
         if len(best) > 1:
-            scores[unit] = list(best.items())
-    return Rivals(data, words, exempt, scores)
+            found[unit] = list(best.values())
+    return Rivals(data, words, exempt, found, None if scouts is None else scouts.activations_mu)
 
 
-def _words_of(bench: Bench, judge: Judge, data: LayerData) -> Words | None:
+def _words_of(
+    bench: Bench, judge: Judge, data: LayerData, scouted_ids_m: NDArray[np.int64] | None
+) -> Words | None:
     if isinstance(judge, AnnotationJudge):
         names = [concept.name for concept in judge.concepts]
     elif isinstance(judge, EncoderJudge):
@@ -76,15 +97,20 @@ def _words_of(bench: Bench, judge: Judge, data: LayerData) -> Words | None:
     chosen = [names[place] for place in sorted(order)]
     readings = judge.read([Label(text=name) for name in chosen])
     read = [(name, r) for name, r in zip(chosen, readings, strict=True) if r is not None]
-    columns = [reading.scores_n[data.image_ids_n] for _, reading in read]
-    scores_nw = np.array(columns, dtype=np.float64).reshape(len(read), len(data.image_ids_n)).T
-    return Words(judge.name, tuple(name for name, _ in read), scores_nw)
+    names = [name for name, _ in read]
+
+    def scores(ids_n: NDArray[np.int64]) -> NDArray[np.float64]:
+        columns = [reading.scores_n[ids_n] for _, reading in read]
+        return np.array(columns, dtype=np.float64).reshape(len(read), len(ids_n)).T
+
+    scouted_mw = None if scouted_ids_m is None else scores(scouted_ids_m)
+    return Words(judge.name, tuple(names), scores(data.image_ids_n), scouted_mw)
 
 
 def _meanings(bench: Bench, names: Sequence[str]) -> Callable[[str], frozenset[str]]:
     """A function from a label to the words among `names` that may mean the same."""
     distinct = sorted(set(names))
-    annotations = next((judge for judge in bench.judges if isinstance(judge, AnnotationJudge)), None)
+    annotations = annotation_judge(bench.judges)
     least, encoder = bench.inputs.config.checks.match_similarity, bench.inputs.encoder
     known = [name for name in distinct if encoder.covers(name)]
     embeddings_wd = encoder.embed_texts(known) if known else None

@@ -13,7 +13,7 @@ DOMAIN = Domain(
 )
 ONLY_PREDICTION, ALL_CHECKS = (
     "annotations: prediction",
-    "annotations: prediction rivals auprc real iou intervention synthetic agreement",
+    "annotations: prediction rivals auprc real iou location intervention synthetic agreement",
 )
 CALIBRATION = Calibration(
     intercept=-4.0,
@@ -45,5 +45,6 @@ def full(prediction=0.6):
         "synthetic": check(1.0, n=2),
         "agreement": check(0.97, n=12),
         "iou": check(0.15, 0.1),
+        "location": check(0.4, 0.2),
         "intervention": check(0.5, 0.3, n=20),
     }

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeler.checks.features import FEATURES, FEW_IMAGES, LEAD, MANY_IMAGES, features, pattern
+from labeler.checks.features import FEATURES, FEW_IMAGES, LEAD, MANY_IMAGES, SHARE, features, pattern
 from labeler.records import CheckResult, Null
 from tests.checks.gate_doubles import NOT_APPLICABLE, check, full
 
@@ -49,8 +51,11 @@ def test_an_auprc_at_its_base_rate_and_an_agreement_by_chance_are_worth_nothing(
 
 
 def test_a_lead_over_the_rivals_goes_from_nothing_to_all_about_zero():
-    leads = {lead: features({"rivals": check(lead, lead)})["rivals"] for lead in (-1, -LEAD, 0, LEAD, 1)}
-    assert leads == pytest.approx({-1: 0, -LEAD: 0, 0: 0.5, LEAD: 1, 1: 1})
+    for name, width in (("rivals", LEAD), ("location", SHARE)):
+        found = [features({name: check(lead, lead)})[name] for lead in (-1, -width, 0, width, 1)]
+        assert found[0] < 0.01
+        assert found[1:4] == pytest.approx([0.5 - math.tanh(1) / 2, 0.5, 0.5 + math.tanh(1) / 2])
+        assert found[4] > 0.99
 
 
 def test_groups_as_far_apart_as_two_deviations_are_a_correlation_of_root_half():
@@ -75,12 +80,12 @@ def test_what_does_not_apply_or_failed_or_was_not_compared_has_no_effect():
     found = features({"prediction": check(0.3, z=None), "real": failed, "iou": NOT_APPLICABLE})
     assert set(found) == {"prediction", "images"}
     assert set(features({**full(), "prediction": NOT_APPLICABLE})) == {
-        "rivals", "auprc", "real", "iou", "intervention", "synthetic", "agreement"
+        "rivals", "auprc", "real", "iou", "location", "intervention", "synthetic", "agreement"
     }  # fmt: skip
 
 
 def test_a_pattern_names_the_kind_of_judge_and_the_checks_that_apply_in_one_order():
-    everything = "prediction rivals auprc real iou intervention synthetic agreement"
+    everything = "prediction rivals auprc real iou location intervention synthetic agreement"
     assert pattern(full()) == f"annotations: {everything}"
     assert pattern(dict(reversed(full().items()))) == pattern(full())
     seen = {**full(), "prediction": check(0.4, judge="builtin:scenes-clip-judge"), "iou": NOT_APPLICABLE}

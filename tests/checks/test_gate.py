@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -97,7 +98,7 @@ def test_required_checks_hold_wherever_they_apply(name, weak, words):
         (check(MIN_GAIN - 0.001, 0.001), False, "refused"),  # the simpler name wins a tie
         (check(0.1, -0.05, p=0.03), True, "refused"),  # ahead, but of 4 tests not significantly
         (check(-0.1, -0.2, p=1.0), False, "refused"),
-        (CheckResult.not_applicable("only 3 other words to compare with"), True, "passes"),
+        (CheckResult.not_applicable("only 3 other words to compare with"), True, "unknown"),
     ],
 )
 def test_a_compound_label_must_lead_its_rivals(rivals, ahead, state):
@@ -116,11 +117,22 @@ def test_a_compound_label_that_is_refused_names_its_better_rival():
     )
 
 
-def test_a_simple_label_behind_a_rival_loses_score_and_nothing_else():
-    behind = {**full(), "rivals": check(-0.1, -0.2, p=1.0)}
+def test_a_simple_label_behind_a_rival_is_refused_where_no_probability_speaks_for_it():
+    behind = {**full(), "rivals": check(-0.1, -0.2, p=1.0, why="the best other word is cat, 0.7")}
     judged = GATE.judge(simple(behind), 1)
-    assert judged.eligibility.passes
-    assert judged.label.score < score(full())
+    assert judged.eligibility.state == "refused"
+    assert "another word may say as much: the best other word is cat, 0.7" in judged.eligibility.reason
+    known = replace(GATE, calibrated=True).judge(simple(behind), 1)
+    assert known.eligibility.passes
+    assert judged.label.score == known.label.score < score(full())
+
+
+@given(st.floats(-1, 1))
+def test_outside_the_domain_a_label_has_to_lead_all_other_words_for_sure(low):
+    found = GATE.judge(simple({**full(), "rivals": check(1.0, low)}), 1)
+    assert found.eligibility.passes is (low > 0)
+    unasked = {**full(), "rivals": CheckResult.not_applicable("its judge has no list of words")}
+    assert GATE.judge(simple(unasked), 1).eligibility.passes
 
 
 def test_a_label_that_may_not_be_accepted_never_beats_the_cut():

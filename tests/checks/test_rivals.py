@@ -7,7 +7,7 @@ import pytest
 from labeler.checks.data import LayerData, Pairs, Readings
 from labeler.checks.gate import leads
 from labeler.checks.judges import combine
-from labeler.checks.rivals import MIN_RIVALS, Rivals, Words
+from labeler.checks.rivals import MIN_RIVALS, Kin, Rivals, Words
 from labeler.records import Formula, Label
 from tests.checks.gate_doubles import GATE, full
 
@@ -28,7 +28,7 @@ class Scene:
         terms = label.formula.terms if label.formula else (label.text,)
         return combine(label.formula, [self.words[term] for term in terms])
 
-    def check(self, *labels, kin=None, judge=JUDGE):
+    def check(self, *labels, kin=None, judge=JUDGE, scouted=None):
         data = LayerData(
             layer="block", live_units=np.array([7]),
             activations_nu=self.activation_n[:, None].astype(np.float32),
@@ -39,11 +39,13 @@ class Scene:
         def exempt(label):
             return () if label.formula else {label.text, *self.synonyms.get(label.text, ())}
 
+        table = np.stack(list(self.words.values()), axis=1)
         competing = Rivals(
             data,
-            [Words(JUDGE, tuple(self.words), np.stack(list(self.words.values()), axis=1))],
+            [Words(JUDGE, tuple(self.words), table, None if scouted is None else table)],
             exempt,
-            {7: [(label.facet, self.scores(label)) for label in kin]} if kin else {},
+            {7: [Kin(label.facet, (label.text,), self.scores(label)) for label in kin]} if kin else {},
+            None if scouted is None else scouted[:, None].astype(np.float32),
         )
         readings = Readings(
             np.stack([self.scores(label) for label in labels], axis=1), (judge,) * len(labels)
@@ -306,3 +308,22 @@ def test_who_else_is_asked_changes_nothing():
     together = made.check(*labels)
     assert together == [made.check(label)[0] for label in labels]
     assert together == made.check(*labels[::-1])[::-1]
+
+
+def test_rivals_are_the_best_words_of_other_images_not_the_luckiest_of_these():
+    """Of 400 words for nothing the best goes with the unit by chance; picked elsewhere, it hardly does."""
+    made = scene(words=400)
+    label = word("word00", 0)
+    elsewhere = np.random.default_rng(9).normal(size=len(made.activation_n))
+    (anywhere,), (picked,) = made.check(label), made.check(label, scouted=elsewhere)
+    assert picked.value > anywhere.value
+    (same,) = made.check(label, scouted=made.activation_n)  # the best here are among the best there
+    assert same.value == pytest.approx(anywhere.value)
+
+
+def test_a_compound_competes_with_its_own_terms_whatever_was_picked():
+    made = scene()
+    label = Label(text="word00 or word09", formula=Formula(op="or", terms=("word00", "word09")))
+    nothing = np.random.default_rng(3).normal(size=len(made.activation_n))
+    (found,) = made.check(label, scouted=nothing)
+    assert "word00" in found.why

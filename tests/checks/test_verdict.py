@@ -12,7 +12,8 @@ CUT = Cut(0.3, 1, 20, 160, 40)
 def judged(text, value=0.6, facet=0, z=6.0, p=1e-6, prediction=None, formula=None, probability=None):
     """A judged label; its score is `value`, so that a test can say which label is better."""
     found = prediction or check(value, value - 0.05, p=p, z=z, units=90 if z is not None else 9)
-    item = GATE.judge(Label(text=text, facet=facet, formula=formula, checks={"prediction": found}), 1)
+    checks = {"prediction": found, "rivals": check(0.1, 0.06)}  # a compound has to lead its terms
+    item = GATE.judge(Label(text=text, facet=facet, formula=formula, checks=checks), 1)
     return replace(item, label=item.label.model_copy(update={"score": value, "probability": probability}))
 
 
@@ -90,6 +91,16 @@ def test_a_compound_of_the_same_terms_is_a_part_and_one_with_a_new_term_is_not()
     whole = either("red", "blue", value=0.7)
     assert verdict(whole, either("blue", "red", value=0.6, facet=1)).verdict == "accepted"
     assert verdict(whole, either("red", "green", value=0.6, facet=1)).verdict == "polysemantic"
+
+
+def test_a_part_is_never_accepted_in_place_of_a_compound_that_leads_it():
+    """Though the part scores higher, and the compound has too little probability."""
+    whole, part = either("red", "blue", value=0.6), judged("red", 0.9)
+    assert [label.text for label in verdict(part, whole).accepted] == ["red or blue"]
+    unlikely = either("red", "blue", value=0.6, probability=0.7)
+    found = verdict(judged("red", 0.9, probability=0.9), unlikely, cut=replace(CUT, least_probability=0.8))
+    assert found.verdict == "rejected"
+    assert found.reason.startswith("red or blue: ")
 
 
 def test_the_simple_label_beside_a_compound_is_accepted_where_the_compound_fails():

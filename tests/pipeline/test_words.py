@@ -12,7 +12,7 @@ from labeler.checks import AnnotationJudge, EncoderJudge, LayerData
 from labeler.config import Config
 from labeler.errors import ConfigError
 from labeler.pipeline import words
-from labeler.pipeline.bench import Bench
+from labeler.pipeline.bench import Bench, Scouts
 from labeler.pipeline.inputs import Inputs
 from labeler.records import Formula, Label, UnitId
 from labeler.seams import Concept
@@ -101,18 +101,33 @@ def test_too_many_words_are_thinned_always_alike_whatever_else_competes(
     assert set(first.words[0].names) < {concept.name for concept in CONCEPTS}
 
 
+def test_rivals_are_picked_on_the_images_of_the_scouts() -> None:
+    bench, data = make_bench(), layer_data()
+    ids = np.arange(1, IMAGES, 2)
+    scouts = Scouts(np.random.default_rng(2).random((len(ids), 3)).astype(np.float32), ids)
+    found = words.rivals(bench, data, scouts=scouts)
+    assert found.scouted_mu is scouts.activations_mu
+    for item, plain in zip(found.words, words.rivals(bench, data).words, strict=True):
+        assert item.scouted_mw is not None
+        assert item.scouted_mw.shape == (len(ids), len(item.names))
+        assert plain.scouted_mw is None
+        (reading,) = next(j for j in bench.judges if j.name == item.judge).read([Label(text=item.names[0])])
+        assert reading is not None
+        np.testing.assert_array_equal(item.scouted_mw[:, 0], reading.scores_n[ids])
+
+
 def test_kin_are_the_labels_of_units_with_more_than_one_facet() -> None:
     bench, data = make_bench(), layer_data()
     both = [Label(text="car", facet=0), Label(text="red", facet=1), Label(text="a zeppelin", facet=1)]
     alone = [Label(text="car", facet=0), Label(text="red", facet=0)]
     kin = words.rivals(bench, data, {0: both, 1: alone, 2: []}).kin
     assert list(kin) == [0]
-    assert [facet for facet, _ in kin[0]] == [0, 1]  # nobody can read "a zeppelin"
+    assert [item.facet for item in kin[0]] == [0, 1]  # nobody can read "a zeppelin"
     better = {0: [both[0].model_copy(update={"score": 0.2}), both[1].model_copy(update={"score": 0.3})]}
-    assert [facet for facet, _ in words.rivals(bench, data, better).kin[0]] == [1, 0]  # the best first
+    assert [item.facet for item in words.rivals(bench, data, better).kin[0]] == [1, 0]  # the best first
     (car,) = bench.judges[0].read([Label(text="car")])
     assert car is not None
-    np.testing.assert_array_equal(kin[0][0][1], car.scores_n[data.image_ids_n])
+    np.testing.assert_array_equal(kin[0][0].scores_n, car.scores_n[data.image_ids_n])
 
 
 def test_a_vocabulary_of_ones_own_takes_the_place_of_all_other_words(tmp_path: Path) -> None:
