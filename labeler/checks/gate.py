@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labeler.checks.calibration import Calibration, shipped
-from labeler.checks.features import pattern
+from labeler.checks.features import ANNOTATED, pattern
 from labeler.config import GateConfig
 from labeler.records import CheckResult, Label
 
@@ -52,9 +52,10 @@ def eligible(label: Label, settings: GateConfig, tests: int, calibrated: bool = 
     Where specificity cannot be measured the label may be true of half the layer: `unknown`, never accepted.
     A compound label must lead its own terms, significantly; where that cannot be asked it is `unknown`. Where
     no probability says how often such a label is right (not `calibrated`), it has to be the best word that
-    its judge knows: *rivals* has a lower bound over 0. On the planted networks that the gate was fitted on,
-    nine in ten of the labels that lead so are right, of all that are significant one in ten. The checks in
-    `settings.require` must hold wherever they apply.
+    its judge knows: *rivals* is over 0, at its lower bound where the annotations judge. On the planted networks
+    that the gate was fitted on, nine in ten of the labels that lead so are right, of all that are significant
+    one in ten. Among the thousands of words of an image-text model, hoofed mammal beside artiodactyl, none
+    leads for sure. The checks in `settings.require` must hold wherever they apply.
     """
     checks = label.checks
     check = checks.get("prediction")
@@ -88,7 +89,9 @@ def _behind(label: Label, level: float, calibrated: bool) -> Eligibility | None:
     """Why a label does not lead the other words; None where it does, or need not."""
     lead = label.checks.get("rivals")
     if label.formula is None:
-        if calibrated or lead is None or lead.low is None or lead.low > 0:
+        if calibrated or lead is None or lead.value is None or lead.low is None:
+            return None
+        if (lead.low if lead.judge == ANNOTATED else lead.value) > 0:
             return None
         return Eligibility("refused", f"another word may say as much: {lead.why}")
     if lead is None or lead.value is None:

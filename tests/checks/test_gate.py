@@ -131,6 +131,8 @@ def test_a_simple_label_behind_a_rival_is_refused_where_no_probability_speaks_fo
 def test_outside_the_domain_a_label_has_to_lead_all_other_words_for_sure(low):
     found = GATE.judge(simple({**full(), "rivals": check(1.0, low)}), 1)
     assert found.eligibility.passes is (low > 0)
+    seen = check(low, -1.0, judge="open_clip:ViT-B-32")  # of thousands of words none leads for sure
+    assert GATE.judge(simple({**full(), "rivals": seen}), 1).eligibility.passes is (low > 0)
     unasked = {**full(), "rivals": CheckResult.not_applicable("its judge has no list of words")}
     assert GATE.judge(simple(unasked), 1).eligibility.passes
 
