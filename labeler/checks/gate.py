@@ -52,10 +52,10 @@ def eligible(label: Label, settings: GateConfig, tests: int, calibrated: bool = 
     Where specificity cannot be measured the label may be true of half the layer: `unknown`, never accepted.
     A compound label must lead its own terms, significantly; where that cannot be asked it is `unknown`. Where
     no probability says how often such a label is right (not `calibrated`), it has to be the best word that
-    its judge knows: *rivals* is over 0, at its lower bound where the annotations judge. On the planted networks
-    that the gate was fitted on, nine in ten of the labels that lead so are right, of all that are significant
-    one in ten. Among the thousands of words of an image-text model, hoofed mammal beside artiodactyl, none
-    leads for sure. The checks in `settings.require` must hold wherever they apply.
+    its judge knows: *rivals* is over 0, at its lower bound where the annotations judge. On the planted
+    networks that the gate was fitted on, nine in ten of the labels that lead so are right, of all that are
+    significant one in ten. Among the thousands of words of an image-text model, hoofed mammal beside
+    artiodactyl, none leads for sure. The checks in `settings.require` must hold wherever they apply.
     """
     checks = label.checks
     check = checks.get("prediction")
