@@ -8,15 +8,15 @@ paper's code the difference is divided by the range of the score over all pairs 
 when the mean normalised fall is above 0 at the lower end of its 95 % interval (bootstrap over pairs) and at
 least 90 % of the pairs fall by more than 0.001.
 
-Pairs are chosen on `propose` and tested on `test`. *synthetic* and *agreement* read pictures, not the label's
-presence in images, so the tests say nothing about them.
+Pairs are chosen on `propose` and tested on `test`. *synthetic* and *agreement* read pictures, *intervention*
+altered images, not the label's presence in images, so the tests say nothing about them.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,9 @@ from labeler.checks.prediction import correlations
 from labeler.config_file import load_config
 from labeler.errors import LabelerError
 from labeler.pipeline.bench import Bench
+from labeler.pipeline.dissection import dissect as dissect_all
 from labeler.pipeline.dissection import dissected_images
+from labeler.pipeline.words import rivals
 from labeler.records import Label, UnitId
 from labeler.report.text import table
 from labeler.resources import resource_directory
@@ -46,6 +48,7 @@ SHARE = 0.9
 """Share of the pairs that must fall."""
 FEWEST = 20
 """Positive test images that a concept needs, so that half of them are still a label."""
+TINY = 1e-9  # both concepts miss the unit's mask
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,15 @@ def _add_label_checks(
     for key, variant in variants.items():
         by_concept.setdefault(variant.concept, []).append(key)
     asked = [(unit, key) for unit, concept in pairs for key in by_concept[concept]]
-    config = bench.inputs.config
+    config, data = bench.inputs.config, bench.layer_data(layer, "test")
+    names = [concept.name for concept in bench.inputs.probe.concepts]
+    others = replace(
+        rivals(bench, data, scouts=bench.scouts(layer)),
+        exempt=lambda label: {names[variants[label.text].concept]},
+    )
     checked = check_labels(
-        bench.layer_data(layer, "test"), [(unit, Label(text=key)) for unit, key in asked], [judge],
-        pictures=None, dissection=None, settings=config.checks, seed=config.seed,
+        data, [(unit, Label(text=key)) for unit, key in asked], [judge],
+        pictures=None, dissection=None, rivals=others, settings=config.checks, seed=config.seed,
     )  # fmt: skip
     values: dict[str, dict[str, float]] = {}
     for (unit, key), checks in zip(asked, checked, strict=True):
@@ -217,17 +225,22 @@ def _add_iou(
     variants: Mapping[str, Variant],
     scores: dict[str, list[list[float]]],
 ) -> None:
-    """*iou*: a damage takes the concept's mask away, or shows that of another image."""
+    """*iou* and *location*: a damage takes the concept's mask away, or shows that of another image."""
     images = dissected_images(bench, "test")
+    others = {layer: found.iou() for layer, found in dissect_all(bench, lambda done, total: None).items()}
     columns = [Column(variant.concept, variant.donors) for variant in variants.values()]
     for layer, dissection in dissect(bench, images, columns, list(pairs)).items():
         iou_uv = dissection.iou()
         place = {int(unit): row for row, unit in enumerate(dissection.live_units)}
         for unit, concept in pairs[layer]:
-            found = {f"{unit} {key}": iou_uv[place[unit], column] for column, key in enumerate(variants)}
-            row = _rows(found, str(unit), concept, variants)
-            if row is not None:
-                scores.setdefault("iou", []).append(row)
+            rival = np.delete(others[layer][place[unit]], concept)
+            best = float(np.nanmax(rival)) if np.isfinite(rival).any() else np.nan
+            own = {f"{unit} {key}": float(iou_uv[place[unit], c]) for c, key in enumerate(variants)}
+            lead = {key: (value - best) / max(value, best, TINY) for key, value in own.items()}
+            for name, found in (("iou", own), ("location", lead)):
+                row = _rows(found, str(unit), concept, variants)
+                if row is not None:
+                    scores.setdefault(name, []).append(row)
 
 
 def _result(

@@ -8,6 +8,9 @@ IoU than a large whole has by chance. *significance* tests the lead by the influ
 (Cochran 1977, "Sampling Techniques", sec. 2.11), so that shared images cancel. As in *rivals*, a label
 competes for what the better facets of its unit leave unexplained: their concepts are no rivals.
 
+In ``eval sanity`` (demo setting) it passes the extra-label test and fails the missing-label test, as *iou*
+does: what is left of a label that lost half of its masks still lies where the unit fires.
+
 What it cannot see: concepts that nobody annotated, words for the same pixels, and compound labels, which have
 no mask of their own. A unit whose map is coarser than the concept leads by little.
 """

@@ -14,6 +14,8 @@ Of many words some correlate best by luck. So a label does not compete with whic
 these images, but with the `SHORTLIST` best of the unit on the images of another split, which were picked
 before these were looked at, and with its own terms.
 
+In ``eval sanity`` (demo setting) it passes both tests.
+
 What it cannot see: a concept that no word of the vocabulary names. Being the best of bad words is no merit,
 which is why it never stands alone.
 """
