@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from labeler.visualise import Moves
-from labeler.visualise.parametrise import frequency_scale, pictures, start_spectra
-from labeler.visualise.transforms import move
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -107,43 +103,3 @@ def auroc_loop(activations_nu: NDArray[np.float32], presence_nc: NDArray[np.floa
     return np.array(
         [[roc_auc_score(present_n, unit_n) for present_n in presence_nc.T] for unit_n in activations_nu.T]
     )
-
-
-def visualise_one_by_one(
-    network: nn.Module,
-    normalise: Forward,
-    layer: str,
-    units: Sequence[int],
-    *,
-    size: tuple[int, int],
-    view: tuple[int, int],
-    steps: int,
-    rate: float,
-) -> list[Tensor]:
-    """One picture per unit, one unit after another, each step a forward pass of the whole network.
-
-    Parametrisation and moves are the package's own, so that both sides make pictures of the same kind.
-    """
-    device = next(network.parameters()).device
-    scale_hw1 = frequency_scale(size).to(device)
-    share = (view[0] / size[0], view[1] / size[1])
-    kept: list[Tensor] = []
-    handle = network.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.append(output))
-    made = []
-    try:
-        for unit in units:
-            generator = torch.Generator().manual_seed(unit)
-            spectrum_1chw2 = start_spectra(size, [generator]).to(device).requires_grad_()
-            moves_s23 = Moves().draw(steps, share, generator).to(device)
-            optimiser = torch.optim.Adam([spectrum_1chw2], lr=rate, eps=1e-12)
-            for step in range(steps):
-                image_1chw = pictures(spectrum_1chw2, scale_hw1, size[1])
-                network(normalise(move(image_1chw, moves_s23[step : step + 1], view)))
-                loss = -kept.pop()[0, unit].mean()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            made.append(pictures(spectrum_1chw2.detach(), scale_hw1, size[1])[0])
-    finally:
-        handle.remove()
-    return made

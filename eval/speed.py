@@ -7,7 +7,6 @@ into the reference. Intervals are the least and the greatest ratio of single tur
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,66 +19,23 @@ from labeler.activations.quantiles import RunningQuantile
 from labeler.allocator import keep_freed_memory
 from labeler.baselines import auroc
 from labeler.checks import Dissection
-from labeler.config import ActivationsConfig, ProbeConfig, TargetConfig, VisualiseConfig
+from labeler.config import ActivationsConfig, ProbeConfig
 from labeler.probes import annotation_on_grid, load_probe
 from labeler.propose.softwpmi import concept_probabilities, log_likelihood, log_mean
 from labeler.report.text import table
 from labeler.seams import ProbeDataset, ProbeImage, Target
 from labeler.suites import Result
-from labeler.targets import load_target
 from labeler.targets.load import resolve_device
-from labeler.visualise import Request, visualise
 
 from . import references
 from .arguments import SuiteParser
-from .timing import CLOCKS, Stopwatch, Times, say
+from .comparison import EFFICIENTNET, SIZES, VIT, Plan, Row, bare_network, random_target, ratio_row
+from .speed_visualise import visualisation
+from .timing import CLOCKS, Stopwatch, say
 
-EFFICIENTNET, VIT = "timm:tf_efficientnet_lite0", "timm:vit_small_patch16_224"
 GRID = 56  # cells per side of the annotation grid, the default of checks.iou_grid
 DISSECTED = ("blocks.2", "blocks.4", "blocks.6")
-DRAWN = ("blocks.1", "blocks.2", "blocks.4", "blocks.6")  # early to late
 TAIL = 0.005
-VIEW = 128  # pixels a side that the network sees at a step, the default of visualise.size
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much work each comparison does."""
-
-    images: int
-    vit_images: int
-    dissected: int
-    wpmi: tuple[int, int, int]  # units, concepts, images
-    auroc: tuple[int, int, int]  # units, concepts, images
-    pictures: int
-    steps: int
-
-
-SIZES = {
-    "small": Sizes(32, 16, 32, (60, 4000, 500), (16, 20, 400), 4, 4),
-    "full": Sizes(96, 32, 128, (1000, 20000, 2000), (32, 40, 1000), 8, 8),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One ratio: how often our side fits into the reference, and what was done."""
-
-    figure: str
-    ratio: float
-    interval: tuple[float, float] | None
-    ours: float | None  # seconds
-    reference: float | None
-    work: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a comparison needs to know."""
-
-    sizes: Sizes
-    watch: Stopwatch
-    coco: Path | None
 
 
 def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | None = None) -> Result:
@@ -144,8 +100,8 @@ def _extraction(
     plan: Plan, figure: str, model: str, layers: tuple[str, ...], count: int,
     bare: Callable[[torch.nn.Module], references.Forward],
 ) -> Row:  # fmt: skip
-    target = _target(plan, model, layers)
-    forward = bare(_network(plan, model))
+    target = random_target(plan, model, layers)
+    forward = bare(bare_network(plan, model))
     images_nchw = torch.randn(count, 3, *target.input_size, generator=torch.Generator().manual_seed(0))
     settings = ActivationsConfig(batch_size=min(32, count))
     probe, ready = _ReadyProbe(count), _ReadyTarget(target, images_nchw)
@@ -160,7 +116,7 @@ def _extraction(
     )
     speeds = ", ".join(f"{name} {count / times.of(name):.1f}" for name in ("ours", "bare"))
     work = f"{count} images, batch {settings.batch_size}, {model}, {', '.join(layers)}; images/s: {speeds}"
-    return _row(figure, times, "bare", work)
+    return ratio_row(figure, times, "bare", work)
 
 
 def dissection(plan: Plan) -> list[Row]:
@@ -203,8 +159,8 @@ def dissection(plan: Plan) -> list[Row]:
     shown = int(masks_ncgg.flatten(2).any(2).any(0).sum())
     work = f"{units} units x {len(categories)} concepts ({shown} shown), {len(known)} images, {GRID} x {GRID}"
     return [
-        _row("dissection", times, "loop", f"{work}; loop over units and concepts"),
-        _row("dissection_sparse", times, "sparse", f"{work}; loop over units, sparse counts"),
+        ratio_row("dissection", times, "loop", f"{work}; loop over units and concepts"),
+        ratio_row("dissection_sparse", times, "sparse", f"{work}; loop over units, sparse counts"),
         Row("dissection_error", apart["loop"], None, None, None, "greatest difference of IoU from the loop"),
         Row("dissection_sparse_error", apart["sparse"], None, None, None, "the same, from the sparse counts"),
     ]
@@ -219,7 +175,7 @@ def _dissection_data(
     plan: Plan,
 ) -> tuple[dict[str, Tensor], Tensor, list[frozenset[str]], dict[str, Tensor], list[str]]:
     """Maps by layer, masks, each image's annotated categories, thresholds, and the concepts' categories."""
-    target = _target(plan, EFFICIENTNET, DISSECTED)
+    target = random_target(plan, EFFICIENTNET, DISSECTED)
     source = "builtin:scenes" if plan.coco is None else f"coco_panoptic:{plan.coco}"
     count = plan.sizes.dissected
     probe: ProbeDataset = load_probe(ProbeConfig(source=(source,), images=count, colours=False), seed=0)
@@ -271,7 +227,7 @@ def softwpmi(plan: Plan) -> list[Row]:
     )
     work = f"{units} units x {concepts} concepts x 100 exemplars; loop over units"
     error = Row("softwpmi_error", apart, None, None, None, "greatest relative difference of log p(d | e)")
-    return [_row("softwpmi", times, "loop", work), error]
+    return [ratio_row("softwpmi", times, "loop", work), error]
 
 
 def invert(plan: Plan) -> list[Row]:
@@ -293,47 +249,7 @@ def invert(plan: Plan) -> list[Row]:
     )
     work = f"{units} units x {concepts} concepts, {images} images; roc_auc_score pair by pair"
     error = Row("invert_error", float(apart), None, None, None, "greatest difference of AUROC")
-    return [_row("invert", times, "loop", work), error]
-
-
-def visualisation(plan: Plan) -> list[Row]:
-    """Pictures of units in a batch with a truncated pass, against one unit at a time with a full pass."""
-    target, network = _target(plan, EFFICIENTNET, DRAWN), _network(plan, EFFICIENTNET)
-    pairs = [_visualisation(plan, target, network, layer) for layer in DRAWN]
-    same = float(np.mean([equal.ratio for equal, _ in pairs]))
-    whole = float(np.mean([entire.ratio for _, entire in pairs]))
-    return [
-        *(row for pair in pairs for row in pair),
-        Row("visualise", same, None, None, None, "mean of the four layers, equal size through the network"),
-        Row("visualise_whole", whole, None, None, None, "mean of the four layers, equal size of the picture"),
-    ]
-
-
-def _visualisation(plan: Plan, target: Target, network: torch.nn.Module, layer: str) -> tuple[Row, Row]:
-    """Against the loop that shows the network as much as our side does, and against the whole picture."""
-    size, steps, count = target.input_size, plan.sizes.steps, plan.sizes.pictures
-    view = (VIEW, VIEW)
-    # Fewer than 64 steps: our side then cannot stop early on a plateau.
-    settings = VisualiseConfig(size=VIEW, steps=steps, batch_size=count)
-
-    def one_by_one(seen: tuple[int, int]) -> None:
-        references.visualise_one_by_one(
-            network, target.normalise, layer, range(count), size=size, view=seen, steps=steps,
-            rate=settings.learning_rate,
-        )  # fmt: skip
-
-    requests = [Request(layer, unit, 0) for unit in range(count)]
-    sides: dict[str, Callable[[], object]] = {
-        "ours": lambda: visualise(target, requests, settings),
-        "equal": lambda: one_by_one(view),
-        "whole": lambda: one_by_one(size),
-    }
-    times = plan.watch.interleave(sides, warm=False)
-    work = f"{count} units, {steps} steps, {VIEW} of {size[0]} px at a step; one at a time, full pass, "
-    return (
-        _row(f"visualise_{layer}", times, "equal", f"{work}{VIEW} px"),
-        _row(f"visualise_whole_{layer}", times, "whole", f"{work}{size[0]} px"),
-    )
+    return [ratio_row("invert", times, "loop", work), error]
 
 
 COMPARISONS: dict[str, Callable[[Plan], list[Row]]] = {
@@ -343,26 +259,6 @@ COMPARISONS: dict[str, Callable[[Plan], list[Row]]] = {
     "invert": invert,
     "visualise": visualisation,
 }
-
-
-def _row(figure: str, times: Times, reference: str, work: str) -> Row:
-    ratio, ends = times.ratio(reference, "ours")
-    return Row(figure, ratio, ends, times.of("ours"), times.of(reference), work)
-
-
-def _target(plan: Plan, model: str, layers: tuple[str, ...]) -> Target:
-    config = TargetConfig(model=model, layers=layers, weights="random")
-    return load_target(config, seed=0, device=str(plan.watch.device))
-
-
-def _network(plan: Plan, model: str) -> torch.nn.Module:
-    """The same architecture, in the memory format that is fastest for it, without our hooks."""
-    import timm
-
-    torch.manual_seed(0)
-    network = timm.create_model(model.removeprefix("timm:"), pretrained=False).eval().requires_grad_(False)
-    layout = torch.channels_last if model == EFFICIENTNET else torch.contiguous_format
-    return network.to(plan.watch.device, memory_format=layout)
 
 
 class _ReadyProbe:

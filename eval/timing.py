@@ -64,6 +64,10 @@ class Times:
 
     seconds: dict[str, list[float]]
 
+    def per(self, counts: Mapping[str, int]) -> Times:
+        """The seconds of one of the things of which each side made so many."""
+        return Times({side: [time / counts[side] for time in found] for side, found in self.seconds.items()})
+
     def of(self, side: str) -> float:
         """The median of one side."""
         return median(self.seconds[side])

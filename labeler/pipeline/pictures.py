@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,20 @@ import torch
 from PIL import Image
 
 from labeler.exemplars.images import ImageStore
+from labeler.exemplars.regions import view
+from labeler.pipeline.evidence import ProbeEvidence
 from labeler.pipeline.inputs import Inputs
-from labeler.records import UnitId, Visualisation
+from labeler.records import Exemplar, UnitId, Visualisation
 from labeler.seams import Encoder, Progress
 from labeler.storage import fingerprint, stage_directory
-from labeler.visualise import Picture, Request, visualise
+from labeler.visualise import Crop, FacetCrops, Picture, Request, visualise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+FACET_CROPS = 6
+"""Photographs of each facet that its pictures start from, the strongest."""
+_GREY = (128, 128, 128)
 
 
 @dataclass(frozen=True)
@@ -38,45 +45,99 @@ class Pictures:
 
 
 def pictures_stage(
-    run: Path, inputs: Inputs, live: Sequence[UnitId], key: str, progress: Progress | None
+    run: Path,
+    inputs: Inputs,
+    evidence: ProbeEvidence,
+    live: Sequence[UnitId],
+    key: str,
+    progress: Progress | None,
 ) -> Pictures:
     """Build or load the pictures of the live units; `key` is the fingerprint of the activations stage."""
     settings = inputs.config.visualise
     names = [str(unit) for unit in live]
-    stage_key = fingerprint("visualisations", 1, key, settings.model_dump(), names, inputs.config.seed)
+    facets = evidence.key if settings.facets else ""
+    stage_key = fingerprint(
+        "visualisations", 2, key, facets, settings.model_dump(), names, inputs.config.seed
+    )
 
     def build(directory: Path) -> None:
-        requests = [
-            Request(unit.layer, unit.index, seed=inputs.config.seed + number, negative=unit.negative)
-            for unit in live
-            for number in range(settings.images if settings.enabled else 0)
-        ]
+        requests = list(_requests(inputs, evidence, live)) if settings.enabled else []
         made = visualise(inputs.target, requests, settings, progress=progress) if requests else []
         _save(directory, ImageStore(run / "images"), made, inputs)
 
     return _load(stage_directory(run, "visualisations", stage_key, build), stage_key)
 
 
+def _requests(inputs: Inputs, evidence: ProbeEvidence, live: Sequence[UnitId]) -> Iterator[Request]:
+    """`visualise.images` pictures of every unit, or of each of its facets where it has several."""
+    settings, first = inputs.config.visualise, inputs.config.seed
+    crops_of = lru_cache(maxsize=2)(lambda unit: _crops(inputs, evidence.units[unit].exemplars))
+    for unit in live:
+        facets = [facet.index for facet in evidence.units[unit].facets] if settings.facets else []
+        for facet in facets if len(facets) > 1 else [None]:
+            for seed in range(first, first + settings.images):
+                if facet is None:
+                    yield Request(unit.layer, unit.index, seed, negative=unit.negative)
+                else:
+                    crops = _of_facet(crops_of, unit, facet)
+                    yield Request(unit.layer, unit.index, seed, facet, unit.negative, crops)
+
+
+def _of_facet(
+    crops_of: Callable[[UnitId], dict[int, list[Crop]]], unit: UnitId, facet: int
+) -> Callable[[], FacetCrops]:
+    def crops() -> FacetCrops:
+        by_facet = crops_of(unit)
+        others = [crop for other, found in by_facet.items() if other != facet for crop in found]
+        return FacetCrops(by_facet[facet], others)
+
+    return crops
+
+
+def _crops(inputs: Inputs, exemplars: Sequence[Exemplar]) -> dict[int, list[Crop]]:
+    """The strongest photographs of each facet as the target sees them, by facet."""
+    found: dict[int, list[Crop]] = {}
+    for exemplar in exemplars:
+        crops = found.setdefault(exemplar.facet, [])
+        if len(crops) < FACET_CROPS:
+            image = inputs.probe.image(exemplar.image)
+            seen = view(image, inputs.target.view_box(*image.size), max(inputs.target.input_size))
+            left, top, right, bottom = exemplar.region or (0.0, 0.0, 1.0, 1.0)
+            pixels = np.array(seen.convert("RGB"))
+            crops.append(Crop(pixels, ((left + right) / 2, (top + bottom) / 2)))
+    return found
+
+
 def _save(directory: Path, store: ImageStore, made: Sequence[Picture], inputs: Inputs) -> None:
     rows, images = [], []
     for picture in made:
-        tile = None
+        tile = faded = None
         if picture.image is not None:
             images.append(Image.fromarray(picture.image))
             tile = store.put(images[-1])
+            if picture.opacity is not None:
+                faded = store.put(_faded(images[-1], picture.opacity))
+        request = picture.request
         record = Visualisation(
-            facet=picture.request.facet,
-            seed=picture.request.seed,
+            facet=request.facet,
+            seed=request.seed,
+            parametrisation=inputs.config.visualise.parametrisation,
+            steps=picture.steps,
             activation=picture.activation,
             tile=tile,
+            faded=faded,
             why=picture.why,
         )
-        unit = UnitId(picture.request.layer, picture.request.unit, picture.request.negative)
+        unit = UnitId(request.layer, request.unit, request.negative)
         rows.append({"unit": str(unit), "picture": record.model_dump(mode="json")})
     (directory / "pictures.json").write_text(json.dumps(rows))
     for number, encoder in enumerate(inputs.encoders.values()):
         np.save(directory / f"embeddings-{number}.npy", embed_pictures(encoder, images))
     (directory / "models.json").write_text(json.dumps(list(inputs.encoders)))
+
+
+def _faded(image: Image.Image, opacity_hw: NDArray[np.uint8]) -> Image.Image:
+    return Image.composite(image, Image.new("RGB", image.size, _GREY), Image.fromarray(opacity_hw))
 
 
 def embed_pictures(encoder: Encoder, images: Sequence[Image.Image], batch: int = 32) -> NDArray[np.float32]:

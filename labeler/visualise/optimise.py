@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,27 +16,33 @@ from numpy.typing import NDArray
 from labeler.config import VisualiseConfig
 from labeler.errors import TargetError
 from labeler.seams import Progress, Target
-from labeler.visualise.objectives import Objective, channel, of_units
-from labeler.visualise.parametrise import frequency_scale, pictures, start_spectra
-from labeler.visualise.rectifier import OpenRectifiers
-from labeler.visualise.transforms import Moves, move
+from labeler.visualise.ascent import Ascent, Climb, Slope
+from labeler.visualise.facets import FacetCrops, anchor
+from labeler.visualise.lean import learn
+from labeler.visualise.objectives import OBJECTIVES, Objective, of_units
+from labeler.visualise.parametrise import PARAMETRISATIONS
+from labeler.visualise.transforms import Moves
 
-_BETAS = (0.9, 0.999)  # Adam's own defaults (Kingma and Ba 2015)
-_EPSILON = 1e-12  # far below any gradient, so that a unit's scale does not matter
-_RESCUE_STEPS = 16  # for how long silent units get a gradient (lucid's redirected ReLU)
 _PLATEAU_STEPS = 32  # a picture is finished when its mean score over so many steps ...
 _PLATEAU_RISE = 0.01  # ... is not this share above that of the same number of steps before
+_LOOK_EVERY = 8  # steps between two looks for a plateau: each waits for the device
 
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to make: of `unit` of `layer` (its negative side), from `seed`."""
+    """One picture to make: of `unit` of `layer` (its negative side), from `seed`.
+
+    Requests that differ in their seeds alone are of one group, whose pictures `diversity` keeps apart.
+    `crops` gives the photographs of the facet when the picture's turn comes; without them it is a picture of
+    the whole unit.
+    """
 
     layer: str
     unit: int
     seed: int
     facet: int = 0
     negative: bool = False
+    crops: Callable[[], FacetCrops] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -43,16 +51,20 @@ class Picture:
 
     Attributes:
         request: what was asked for.
-        image: ``(h, w, 3)`` of the target's input size, or None when the optimisation failed.
+        image: ``(h, w, 3)``, or None when the optimisation failed.
         activation: spatial maximum (for a negative side: of minus the map) of the unit for the finished 8-bit
             picture.
+        steps: how many it took.
         why: the cause when `image` is None.
+        opacity: ``(h, w)`` in 0..255, where the unit looked; for MACO (Fel et al. 2023, sec. 3.2), else None.
     """
 
     request: Request
     image: NDArray[np.uint8] | None
     activation: float | None
+    steps: int = 0
     why: str = ""
+    opacity: NDArray[np.uint8] | None = None
 
 
 def visualise(
@@ -60,168 +72,211 @@ def visualise(
     requests: Sequence[Request],
     settings: VisualiseConfig,
     *,
-    objective: Objective = channel,
+    objective: Objective | None = None,
     moves: Moves | None = None,
     progress: Progress | None = None,
 ) -> list[Picture]:
     """Make the pictures, in the order of the requests.
 
-    Requests of one layer share a forward pass that stops there. Every batch is padded to
-    `settings.batch_size`, because convolutions of different batch sizes may differ in their last bits: so a
-    picture does not depend on what else is asked for (on the CPU, byte for byte).
+    Pictures of one layer share forward passes that stop there, `settings.batch_size` at a time; a finished
+    one makes room for the next. Passes always have this size, so that a picture does not depend on what else
+    is asked for (on the CPU, byte for byte); with `diversity`, on the others of its own unit and facet alone.
 
-    Pictures have the target's input size, so that their features have the scale at which the target sees
-    photographs. At each step the network sees a random part of `settings.size` pixels a side of each: as good
-    for the picture, and cheaper. A target that takes one size only (a ViT) sees all of it.
+    Pictures are `settings.size` pixels a side, or as large as the target's input where it takes one size
+    only (a ViT): their features have the scale at which the target sees photographs.
 
     Args:
         target: the network; its parameters are not touched.
         requests: what to make.
-        settings: size of the part, steps, learning rate, batch size.
-        objective: what is maximised.
+        settings: how.
+        objective: what is maximised, in place of what `settings` names.
         moves: ranges of the random moves; by default those of `Moves`.
-        progress: told after every batch.
+        progress: told after every picture.
     """
     done: dict[int, Picture] = {}
     for layer in dict.fromkeys(request.layer for request in requests):
-        places = [place for place, request in enumerate(requests) if request.layer == layer]
-        size = _view_size(target, layer, settings.size)
-        for start in range(0, len(places), settings.batch_size):
-            chosen = places[start : start + settings.batch_size]
-            ascent = _Ascent(
-                target, [requests[i] for i in chosen], settings, objective, moves or Moves(), size
-            )
-            ascent.run()
-            done.update(zip(chosen, ascent.finished(), strict=True))
+        maker = _Maker(target, layer, settings, objective or OBJECTIVES[settings.objective], moves or Moves())
+        places = {place: request for place, request in enumerate(requests) if request.layer == layer}
+
+        def told(count: int, before: int = len(done)) -> None:
             if progress is not None:
-                progress(len(done), len(requests))
+                progress(before + count, len(requests))
+
+        done.update(maker.make(places, told))
     return [done[place] for place in range(len(requests))]
 
 
-class _Ascent:
-    """The optimisation of one batch of one layer. A picture's numbers never enter another's."""
+@dataclass
+class _Finished:
+    """A picture that has left its block but was not yet shown to the unit."""
+
+    image_chw: torch.Tensor
+    trace_hw: torch.Tensor | None
+    steps: int
+    finite: bool
+
+
+class _Maker:
+    """Makes the pictures of one layer."""
 
     def __init__(
-        self,
-        target: Target,
-        requests: Sequence[Request],
-        settings: VisualiseConfig,
-        objective: Objective,
-        moves: Moves,
-        size: tuple[int, int],
+        self, target: Target, layer: str, settings: VisualiseConfig, objective: Objective, moves: Moves
     ) -> None:
-        padding = [requests[0]] * (settings.batch_size - len(requests))
-        rows = [*requests, *padding]
-        generators = [_generator(request) for request in rows]
-        self.target, self.requests, self.settings, self.objective = target, requests, settings, objective
-        self.layer, self.size = requests[0].layer, size
-        device = target.device
-        self.units_b = torch.tensor([request.unit for request in rows], device=device)
-        self.signs_b = torch.tensor([-1.0 if request.negative else 1.0 for request in rows], device=device)
-        self.scale_hw1 = frequency_scale(target.input_size).to(device)
-        self.spectra_bchw2 = start_spectra(target.input_size, generators).to(device)
-        view = (size[0] / target.input_size[0], size[1] / target.input_size[1])
-        drawn = [moves.draw(settings.steps, view, generator) for generator in generators]
-        self.moves_sb23 = torch.stack(drawn, dim=1).to(device)
-        self.means_bchw2 = torch.zeros_like(self.spectra_bchw2)
-        self.squares_bchw2 = torch.zeros_like(self.spectra_bchw2)
-        self.active_b = torch.ones(len(rows), dtype=torch.bool, device=device)
-        self.finite_b = torch.ones(len(rows), dtype=torch.bool, device=device)
+        self.target, self.layer, self.settings, self.moves = target, layer, settings, moves
+        self.size = picture_size(target, layer, settings.size)
+        parametrisation = PARAMETRISATIONS[settings.parametrisation](self.size, target.device)
+        trial_bchw = torch.rand(2, 3, *self.size, generator=torch.Generator().manual_seed(0))
+        half = settings.precision == "bfloat16"
+        self.slope = Slope(
+            self._quick_maps,
+            learn(self.maps, trial_bchw.to(target.device), torch.bfloat16 if half else torch.float32),
+            objective,
+            parametrisation,
+            settings.steps,
+            settings.learning_rate * parametrisation.rate,
+            settings.diversity,
+            settings.facet_pull,
+            settings.parametrisation == "maco",
+        )
 
-    def run(self) -> None:
-        """Climb until every picture is finished: by its steps, its plateau, or a number that is not one."""
-        scores_sb: list[torch.Tensor] = []
-        for step in range(self.settings.steps):
-            score_b, gradient_bchw2 = self._gradient(step)
-            finite_b = torch.isfinite(score_b) & torch.isfinite(gradient_bchw2).flatten(1).all(dim=1)
-            self.finite_b &= finite_b | ~self.active_b
-            self.active_b &= finite_b
-            scores_sb.append(score_b)
-            self._adam(gradient_bchw2, step + 1)
-            self.active_b &= ~_plateau(scores_sb)
-            if not bool(self.active_b.any()):
-                return
+    def maps(self, pictures_bchw: torch.Tensor) -> torch.Tensor:
+        """The layer's maps of pictures in [0, 1]."""
+        return self.target.maps(self.target.normalise(pictures_bchw), [self.layer])[self.layer]
 
-    def finished(self) -> list[Picture]:
-        """The pictures as 8-bit images, each with what its unit gives for it."""
-        with torch.no_grad():
-            images_bchw = (self._pictures(self.spectra_bchw2) * 255).round()
-            maps_buhw = self._maps(images_bchw / 255)
-            activations_b = (of_units(maps_buhw, self.units_b).flatten(1) * self.signs_b[:, None]).amax(dim=1)
-        pixels = images_bchw.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    def _quick_maps(self, pictures_bchw: torch.Tensor) -> torch.Tensor:
+        half = self.settings.precision == "bfloat16"
+        kind = self.target.device.type
+        with torch.autocast(kind, torch.bfloat16) if half else contextlib.nullcontext():
+            return self.maps(pictures_bchw).float()
+
+    def make(self, requests: dict[int, Request], told: Callable[[int], None]) -> dict[int, Picture]:
+        """The pictures by the places of their requests."""
+        waiting = deque(self._groups(requests))
+        finished: dict[int, _Finished] = {}
+        first = self._climb(requests[waiting[0][0]])
+        block = Ascent(self.slope, first, self.settings.batch_size, self.target.device)
+        climbing: dict[tuple[int, ...], list[int]] = {}  # the rows of each group, by its places
+        while waiting or climbing:
+            free = [row for row, climb in enumerate(block.climbs) if climb is None]
+            while waiting and len(waiting[0]) <= len(free):
+                places = waiting.popleft()
+                rows, free = free[: len(places)], free[len(places) :]
+                climbing[places] = rows
+                for place, row in zip(places, rows, strict=True):
+                    climb = self._climb(requests[place])
+                    climb.group = rows
+                    block.put(row, climb)
+            block.step()
+            for places, rows in list(climbing.items()):
+                if self._at_rest(block, rows):
+                    del climbing[places]
+                    for place, row in zip(places, rows, strict=True):
+                        finished[place] = self._take(block, row)
+                    told(len(finished))
+        return self._shown(requests, finished)
+
+    def _groups(self, requests: dict[int, Request]) -> list[tuple[int, ...]]:
+        """Places of pictures that have to climb together, in order."""
+        if not self.settings.diversity:
+            return [(place,) for place in requests]
+        groups: dict[tuple[int, bool, int], list[int]] = {}
+        for place, request in requests.items():
+            groups.setdefault((request.unit, request.negative, request.facet), []).append(place)
+        size = self.settings.batch_size
         return [
-            _picture(request, image, activation, finite)
-            for request, image, activation, finite in zip(
-                self.requests, pixels, activations_b.tolist(), self.finite_b.tolist(), strict=False
-            )
+            tuple(group[start : start + size])
+            for group in groups.values()
+            for start in range(0, len(group), size)
         ]
 
-    def _gradient(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        score_b, gradient_bchw2 = self._backward(step)
-        silent_b = (gradient_bchw2 == 0).flatten(1).all(dim=1)
-        if step < _RESCUE_STEPS and bool((silent_b & self.active_b).any()):
-            with OpenRectifiers():
-                opened_bchw2 = self._backward(step)[1]
-            # Only for the silent ones, so that a picture does not depend on who else is silent.
-            gradient_bchw2 = torch.where(_like(silent_b, gradient_bchw2), opened_bchw2, gradient_bchw2)
-        return score_b, gradient_bchw2
+    def _climb(self, request: Request) -> Climb:
+        parametrisation, generator = self.slope.parametrisation, _generator(request)
+        start = parametrisation.start([generator])[0]
+        moves_s23 = self.moves.draw(self.settings.steps, generator)
+        sign = -1.0 if request.negative else 1.0
+        if request.crops is None:
+            return Climb(request.unit, sign, start, moves_s23)
+        device = self.target.device
+        found = anchor(request.crops(), self.size, self.maps, self.settings.batch_size, device)
+        start = parametrisation.parameters(found.start_chw[None])[0] + start.to(device)
+        return Climb(request.unit, sign, start, moves_s23, found)
 
-    def _backward(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.enable_grad():
-            spectra_bchw2 = self.spectra_bchw2.requires_grad_()
-            images_bchw = self._pictures(spectra_bchw2)
-            maps_buhw = self._maps(move(images_bchw, self.moves_sb23[step], self.size))
-            score_b = self.objective(maps_buhw, self.units_b) * self.signs_b
-            (gradient_bchw2,) = torch.autograd.grad(-score_b.sum(), spectra_bchw2)
-        self.spectra_bchw2 = spectra_bchw2.detach()
-        return score_b.detach(), gradient_bchw2
+    def _at_rest(self, block: Ascent, rows: Sequence[int]) -> bool:
+        """Whether the pictures are done: by their steps, their plateaus, or numbers that are none."""
+        climb = block.climbs[rows[0]]
+        assert climb is not None  # the rows of a group are taken until it rests
+        if climb.step == self.settings.steps:
+            return True
+        if climb.step % _LOOK_EVERY:
+            return False
+        return all(not block.finite(row) or plateau(block.scores(row)) for row in rows)
 
-    def _pictures(self, spectra_bchw2: torch.Tensor) -> torch.Tensor:
-        return pictures(spectra_bchw2, self.scale_hw1, self.target.input_size[1])
+    def _take(self, block: Ascent, row: int) -> _Finished:
+        climb = block.climbs[row]
+        steps, finite = climb.step if climb else 0, block.finite(row)
+        image_chw, trace_hw = block.take(row)
+        eight_bits = (image_chw * 255).round()
+        return _Finished(eight_bits, trace_hw, steps, finite)
 
-    def _maps(self, images_bchw: torch.Tensor) -> torch.Tensor:
-        prepared_bchw = self.target.normalise(images_bchw).contiguous(memory_format=torch.channels_last)
-        return self.target.maps(prepared_bchw, [self.layer])[self.layer]
-
-    def _adam(self, gradient_bchw2: torch.Tensor, count: int) -> None:
-        """One step of Adam on the pictures that are still active; the others stay as they are."""
-        active = _like(self.active_b, gradient_bchw2)
-        gradient_bchw2 = torch.where(active, gradient_bchw2, 0.0)
-        beta_mean, beta_square = _BETAS
-        self.means_bchw2.mul_(beta_mean).add_(gradient_bchw2 * (1 - beta_mean))
-        self.squares_bchw2.mul_(beta_square).add_(gradient_bchw2.square() * (1 - beta_square))
-        deviation_bchw2 = (self.squares_bchw2 / (1 - beta_square**count)).sqrt_().add_(_EPSILON)
-        rate = self.settings.learning_rate / (1 - beta_mean**count)
-        step_bchw2 = self.means_bchw2 / deviation_bchw2 * rate
-        self.spectra_bchw2 = self.spectra_bchw2 - torch.where(active, step_bchw2, 0.0)
-
-
-def _picture(request: Request, image: NDArray[np.uint8], activation: float, finite: bool) -> Picture:
-    if not finite:
-        return Picture(request, None, None, "The activation or its gradient became infinite or undefined.")
-    if not math.isfinite(activation):
-        return Picture(request, None, None, "The activation of the finished picture is not a finite number.")
-    return Picture(request, np.ascontiguousarray(image), activation)
-
-
-def _plateau(scores_sb: Sequence[torch.Tensor]) -> torch.Tensor:
-    if len(scores_sb) < 2 * _PLATEAU_STEPS:
-        return torch.zeros_like(scores_sb[-1], dtype=torch.bool)
-    recent_b = torch.stack(list(scores_sb[-_PLATEAU_STEPS:])).mean(dim=0)
-    before_b = torch.stack(list(scores_sb[-2 * _PLATEAU_STEPS : -_PLATEAU_STEPS])).mean(dim=0)
-    return recent_b - before_b < _PLATEAU_RISE * recent_b.abs()
+    def _shown(self, requests: dict[int, Request], finished: dict[int, _Finished]) -> dict[int, Picture]:
+        """Show the finished 8-bit pictures to their units, as plainly as any photograph."""
+        made: dict[int, Picture] = {}
+        places, size = list(requests), self.settings.batch_size
+        for start in range(0, len(places), size):
+            part = places[start : start + size]
+            padded = [*part, *[part[0]] * (size - len(part))]
+            images_bchw = torch.stack([finished[place].image_chw for place in padded]) / 255
+            units_b = torch.tensor([requests[place].unit for place in padded], device=images_bchw.device)
+            signs = torch.tensor([-1.0 if requests[place].negative else 1.0 for place in padded])
+            with torch.no_grad():
+                own_bhw = of_units(self.maps(images_bchw), units_b)
+                tops_b = (own_bhw.flatten(1) * signs.to(own_bhw)[:, None]).amax(dim=1)
+            made |= {
+                place: _picture(requests[place], finished[place], top)
+                for place, top in zip(part, tops_b.tolist(), strict=False)
+            }
+        return made
 
 
-def _view_size(target: Target, layer: str, size: int) -> tuple[int, int]:
-    """The (h, w) that goes through the network: `size` where the target takes it, else the whole picture."""
-    view = min(size, target.input_size[0]), min(size, target.input_size[1])
-    trial_bchw = target.normalise(torch.full((1, 3, *view), 0.5, device=target.device))
+def picture_size(target: Target, layer: str, side: int) -> tuple[int, int]:
+    """(h, w) of the target's pictures: `side` where it takes them, else its own input size."""
+    size = min(side, target.input_size[0]), min(side, target.input_size[1])
+    trial_bchw = target.normalise(torch.full((1, 3, *size), 0.5, device=target.device))
     try:
         with torch.no_grad():
             target.maps(trial_bchw, [layer])
     except (RuntimeError, ValueError, AssertionError, TargetError):  # networks refuse a size in many ways
         return target.input_size
-    return view
+    return size
+
+
+def plateau(scores: Sequence[float]) -> bool:
+    """Whether the mean score no longer rises."""
+    if len(scores) < 2 * _PLATEAU_STEPS:
+        return False
+    recent = sum(scores[-_PLATEAU_STEPS:]) / _PLATEAU_STEPS
+    before = sum(scores[-2 * _PLATEAU_STEPS : -_PLATEAU_STEPS]) / _PLATEAU_STEPS
+    return recent - before < _PLATEAU_RISE * abs(recent)
+
+
+def _picture(request: Request, finished: _Finished, activation: float) -> Picture:
+    steps = finished.steps
+    if not finished.finite:
+        why = "The activation or its gradient became infinite or undefined."
+        return Picture(request, None, None, steps, why)
+    if not math.isfinite(activation):
+        why = "The activation of the finished picture is not a finite number."
+        return Picture(request, None, None, steps, why)
+    pixels = finished.image_chw.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    opacity = None if finished.trace_hw is None else _opacity(finished.trace_hw)
+    return Picture(request, np.ascontiguousarray(pixels), activation, steps, "", opacity)
+
+
+def _opacity(trace_hw: torch.Tensor) -> NDArray[np.uint8]:
+    """Opaque where the gradients were among the greatest fifth, else in proportion."""
+    full = torch.quantile(trace_hw, 0.8).clamp(min=torch.finfo(trace_hw.dtype).tiny)
+    opacity: NDArray[np.uint8] = (255 * trace_hw / full).clamp(max=255).to(torch.uint8).cpu().numpy()
+    return opacity
 
 
 def _generator(request: Request) -> torch.Generator:
@@ -229,7 +284,3 @@ def _generator(request: Request) -> torch.Generator:
     text = f"{request.layer}\0{request.unit}\0{request.negative}\0{request.facet}\0{request.seed}"
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
     return torch.Generator().manual_seed(seed)
-
-
-def _like(mask_b: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    return mask_b.view(-1, *[1] * (tensor.dim() - 1))

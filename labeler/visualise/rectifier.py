@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_CEILINGS: dict[Callable[..., Any], float] = {
+RECTIFIERS: Final[dict[Callable[..., Any], float]] = {
     functional.relu: math.inf,
     functional.relu6: 6.0,
     torch.relu: math.inf,
@@ -18,6 +18,14 @@ _CEILINGS: dict[Callable[..., Any], float] = {
     torch.Tensor.relu: math.inf,
     torch.Tensor.relu_: math.inf,
 }
+"""Functions that clamp between 0 and a ceiling, and their ceilings."""
+
+
+def rectifier_range(func: Callable[..., Any], kwargs: Any) -> tuple[float, float] | None:
+    """What a call clamps its first argument to, if it is a ReLU or one with a ceiling."""
+    if func is functional.hardtanh and kwargs.get("min_val") == 0:  # how nn.ReLU6 calls it
+        return 0.0, float(kwargs["max_val"])
+    return (0.0, RECTIFIERS[func]) if func in RECTIFIERS else None
 
 
 class OpenRectifiers(TorchFunctionMode):
@@ -32,11 +40,9 @@ class OpenRectifiers(TorchFunctionMode):
     ) -> Any:
         """Replace the rectifiers and call everything else as it is."""
         kwargs = kwargs or {}
-        ceiling = _CEILINGS.get(func)
-        if func is functional.hardtanh and kwargs.get("min_val") == 0:  # how nn.ReLU6 calls it
-            ceiling = kwargs["max_val"]
-        if ceiling is not None and args:
-            return _OpenRectifier.apply(args[0], ceiling)
+        limits = rectifier_range(func, kwargs)
+        if limits is not None and args:
+            return _OpenRectifier.apply(args[0], limits[1])
         return func(*args, **kwargs)
 
 

@@ -25,13 +25,11 @@ class Moves:
     scale: tuple[float, float] = (0.9, 1.1)
     degrees: float = 10.0
 
-    def draw(self, steps: int, view: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
-        """The moves of one picture for every step.
+    def draw(self, steps: int, generator: torch.Generator) -> torch.Tensor:
+        """The moves of one picture for every step, each drawn by itself.
 
         Args:
             steps: how many.
-            view: height and width of what the network sees, as shares of the picture's; the rest of the
-                picture is reached by larger shifts.
             generator: a CPU generator.
 
         Returns:
@@ -41,26 +39,21 @@ class Moves:
         angle_s = (2 * unit_s4[:, 0] - 1) * math.radians(self.degrees)
         low, high = (math.log(factor) for factor in self.scale)
         zoom_s = torch.exp(-(low + (high - low) * unit_s4[:, 1]))
-        view_2 = torch.tensor([view[1], view[0]])  # x before y, as in the grid
-        # In the grid's units the picture's side is 2: the view's centre may move by 1 - view within it.
-        shift_s2 = (2 * unit_s4[:, 2:] - 1) * (1 - view_2 + 2 * self.shift)
+        shift_s2 = (2 * unit_s4[:, 2:] - 1) * 2 * self.shift  # in the grid's units the picture's side is 2
         cos_s, sin_s = torch.cos(angle_s) * zoom_s, torch.sin(angle_s) * zoom_s
         rotation_s22 = torch.stack([torch.stack([cos_s, -sin_s], 1), torch.stack([sin_s, cos_s], 1)], 1)
-        return torch.cat([rotation_s22 * view_2, shift_s2[:, :, None]], 2)
+        return torch.cat([rotation_s22, shift_s2[:, :, None]], 2)
 
 
-def move(images_bchw: torch.Tensor, affine_b23: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def move(images_bchw: torch.Tensor, affine_b23: torch.Tensor) -> torch.Tensor:
     """Apply one affine move to each picture in one sampling; what lies outside is grey.
 
     Args:
         images_bchw: pictures in [0, 1].
         affine_b23: one matrix for each picture.
-        size: (h, w) of the result in pixels.
 
     Returns:
         ``(b, 3, h, w)``, differentiable.
     """
-    grid_bhw2 = functional.affine_grid(
-        affine_b23, [len(images_bchw), images_bchw.shape[1], *size], align_corners=False
-    )
+    grid_bhw2 = functional.affine_grid(affine_b23, list(images_bchw.shape), align_corners=False)
     return functional.grid_sample(images_bchw - _GREY, grid_bhw2, align_corners=False) + _GREY

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from labeler.config import VisualiseConfig
-from labeler.visualise import Request, visualise
+from labeler.visualise import Crop, FacetCrops, Request, visualise
 
 
 class SmallTarget:
@@ -153,25 +153,30 @@ def test_a_unit_that_nothing_can_wake_still_gives_a_picture(settings):
     assert picture.activation == 0
 
 
-def test_small_views_are_used_where_the_target_takes_them_and_whole_ones_elsewhere(settings):
-    requests = [Request("second", 0, 0)]
+def test_pictures_have_the_asked_size_where_the_target_takes_it_and_its_input_size_elsewhere(settings):
     for fixed in (False, True):
         target = SmallTarget(fixed=fixed)
         target.input_size = (48, 48)
-        visualise(target, requests, settings)
-        sizes = {shape[2:] for shape in target.seen[:-1]}
-        assert sizes == ({(48, 48)} if fixed else {(32, 32)})
-        assert target.seen[-1] == (4, 3, 48, 48)
+        (picture,) = visualise(target, [Request("second", 0, 0)], settings)
+        side = 48 if fixed else 32
+        assert picture.image.shape == (side, side, 3)
+        assert {shape[2:] for shape in target.seen} == {(side, side)}
 
 
-def test_a_plateau_ends_the_batch_early(settings):
-    class Ceiling(nn.Module):
-        def forward(self, maps_buhw: torch.Tensor) -> torch.Tensor:
-            return maps_buhw.tanh().clamp(max=0.1)
+class _Ceiling(nn.Module):
+    """Unit 0 can rise no further than 0.1."""
 
-    target = SmallTarget(Ceiling())
-    visualise(target, [Request("second", 0, 0)], settings.model_copy(update={"steps": 300}))
-    assert len(target.seen) < 150
+    def forward(self, maps_buhw: torch.Tensor) -> torch.Tensor:
+        return torch.cat([maps_buhw[:, :1].tanh().clamp(max=0.1), maps_buhw[:, 1:]], dim=1)
+
+
+def test_a_picture_on_a_plateau_makes_room_for_the_next(settings):
+    settings = settings.model_copy(update={"steps": 200, "batch_size": 2})
+    target = SmallTarget(_Ceiling())
+    flat, *steep = visualise(target, [Request("second", unit, 0) for unit in (0, 1, 2, 3)], settings)
+    assert flat.steps < 150
+    assert all(picture.steps > flat.steps for picture in steep)
+    assert len(target.seen) < 2 * 200 + 10
 
 
 def test_progress_reaches_the_total_and_parameters_get_no_gradient(settings):
@@ -179,7 +184,7 @@ def test_progress_reaches_the_total_and_parameters_get_no_gradient(settings):
     target = SmallTarget()
     requests = [Request("second", unit, 0) for unit in range(6)]
     visualise(target, requests, settings, progress=lambda done, total: told.append((done, total)))
-    assert told == [(4, 6), (6, 6)]
+    assert told == [(count, 6) for count in range(1, 7)]
     assert all(parameter.grad is None for parameter in target.network.parameters())
 
 
@@ -189,7 +194,7 @@ def test_an_error_of_the_target_leaves_nothing_behind(settings):
 
         def forward(self, maps_buhw: torch.Tensor) -> torch.Tensor:
             self.calls += 1
-            if self.calls == 3:  # the trial, the first pass, then the one with open rectifiers
+            if self.calls == 6:  # after the trial of the size, two of the lean pass, the first step
                 raise RuntimeError("out of memory")
             return torch.relu(maps_buhw - 9)
 
@@ -202,3 +207,83 @@ def test_an_error_of_the_target_leaves_nothing_behind(settings):
 
 def test_nothing_asked_nothing_done(settings):
     assert visualise(SmallTarget(), [], settings) == []
+
+
+def _likeness(target, pictures):
+    from labeler.visualise.objectives import likeness
+
+    images = torch.stack([torch.from_numpy(p.image).permute(2, 0, 1) for p in pictures]) / 255
+    maps = target.maps(target.normalise(images), ["second"])["second"]
+    return likeness(maps, [range(len(pictures))]).mean().item()
+
+
+def test_diversity_keeps_the_pictures_of_a_unit_apart_and_depends_on_no_other_unit(settings):
+    target = SmallTarget()
+    requests = [Request("second", 3, seed) for seed in range(4)]
+    plain = visualise(target, requests, settings)
+    diverse = settings.model_copy(update={"diversity": 2.0, "batch_size": 8})
+    kept_apart = visualise(target, requests, diverse)
+    assert _likeness(target, kept_apart) < _likeness(target, plain) - 0.1
+    others = [Request("second", unit, seed) for seed in range(3) for unit in (0, 1)]
+    again = [p for p in visualise(target, [*others, *requests], diverse) if p.request.unit == 3]
+    assert [p.image.tobytes() for p in again] == [p.image.tobytes() for p in kept_apart]
+
+
+def _colour(*rgb):
+    return Crop(np.broadcast_to(np.array(rgb, np.uint8), (40, 40, 3)).copy())
+
+
+@pytest.mark.parametrize("parametrisation", ["fourier", "maco", "pixel"])
+def test_pictures_of_facets_go_to_their_own_photographs(settings, parametrisation):
+    settings = settings.model_copy(update={"parametrisation": parametrisation, "facet_pull": 5.0})
+    red, blue = [_colour(220, 40, 40)], [_colour(40, 40, 220)]
+    pictures = visualise(
+        SmallTarget(),
+        [
+            Request("first", 2, 0, facet=0, crops=lambda: FacetCrops(red, blue)),
+            Request("first", 2, 0, facet=1, crops=lambda: FacetCrops(blue, red)),
+        ],
+        settings,
+    )
+    redder, bluer = (p.image.astype(float).mean(axis=(0, 1)) for p in pictures)
+    assert redder[0] - redder[2] > bluer[0] - bluer[2] + 10
+
+
+@pytest.mark.parametrize("parametrisation", ["maco", "pixel"])
+def test_every_parametrisation_drives_the_unit(settings, parametrisation):
+    settings = settings.model_copy(update={"parametrisation": parametrisation})
+    requests = [Request("second", unit, 0) for unit in range(4)]
+    before = visualise(SmallTarget(), requests, _start(settings))
+    after = visualise(SmallTarget(), requests, settings)
+    for start, end in zip(before, after, strict=True):
+        assert end.activation > start.activation + 0.2
+        assert (end.opacity is not None) == (parametrisation == "maco")
+
+
+def test_opacity_shows_where_the_unit_looked(settings):
+    class LeftOnly(nn.Module):
+        def forward(self, maps_buhw: torch.Tensor) -> torch.Tensor:
+            return maps_buhw * (torch.arange(maps_buhw.shape[3]) < maps_buhw.shape[3] // 2)
+
+    settings = settings.model_copy(update={"parametrisation": "maco"})
+    (picture,) = visualise(SmallTarget(LeftOnly()), [Request("second", 1, 0)], settings)
+    assert picture.opacity.shape == picture.image.shape[:2]
+    assert picture.opacity[:, :8].mean() > 2 * picture.opacity[:, 16:].mean()
+
+
+def test_the_neuron_objective_draws_at_the_centre(settings):
+    settings = settings.model_copy(update={"objective": "neuron"})
+    (picture,) = visualise(SmallTarget(), [Request("second", 3, 0)], settings)
+    image = torch.from_numpy(picture.image).float().std(dim=2)
+    assert image[9:15, 9:15].mean() > 2 * torch.cat([image[:4].flatten(), image[-4:].flatten()]).mean()
+
+
+def test_half_precision_reports_the_activation_in_full(settings):
+    target = SmallTarget()
+    half = settings.model_copy(update={"precision": "bfloat16"})
+    (picture,) = visualise(target, [Request("second", 3, 0)], half)
+    (full,) = visualise(target, [Request("second", 3, 0)], settings)
+    image_bchw = torch.from_numpy(picture.image).permute(2, 0, 1)[None] / 255
+    maps = target.maps(target.normalise(image_bchw), ["second"])["second"]
+    assert picture.activation == pytest.approx(maps[0, 3].max().item(), rel=1e-5)
+    assert picture.activation == pytest.approx(full.activation, rel=0.1)
