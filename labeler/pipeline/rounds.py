@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from labeler.catalogue import CatalogueStore
 from labeler.checks import Dissection, Judged, LayerData, Rivals, check_labels
 from labeler.errors import PausedError
-from labeler.executors import LocalExecutor
-from labeler.exemplars.images import ImageStore
-from labeler.exemplars.regions import draw_tile, view
 from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.dissection import dissect
-from labeler.pipeline.evidence import TILE, UnitEvidence
+from labeler.pipeline.failing import MIN_FEEDBACK, Failing
 from labeler.pipeline.pictures import Pictures
-from labeler.pipeline.sheet import unit_sheet
+from labeler.pipeline.questions import Answer, Questions, best_label
 from labeler.pipeline.words import rivals
-from labeler.records import Exemplar, Label, RoundRecord, UnitId
-from labeler.refine import Step, best_per_facet, failures, next_step
-from labeler.seams import Call, Evidence, FacetEvidence, Progress, Proposal, Proposed, Proposer, Tried
+from labeler.records import Label, RoundRecord, UnitId
+from labeler.refine import Step, next_step
+from labeler.seams import Progress, Proposal, Proposer
 
 CHUNK = 64
-"""Units proposed for together: a kill repeats at most their checks (their model answers are cached)."""
-FAILING = 3
-"""Misses and false alarms shown of the best label so far, each."""
-FIRES = 0.9
-"""Quantile of the unit's activation on `feedback` above which it counts as firing there."""
-MIN_FEEDBACK = 30
-"""`feedback` only guides, so it may be smaller than `checks.min_test_images`."""
+"""Units checked together: a kill repeats at most their checks (their model answers are cached)."""
 
 
 @dataclass
@@ -44,7 +35,6 @@ class Rounds:
     pictures: Pictures
     store: CatalogueStore
     proposers: Sequence[Proposer]
-    _tiles: dict[int, str] = field(default_factory=dict)
     _data: dict[str, LayerData] = field(default_factory=dict)
     _rivals: dict[str, Rivals] = field(default_factory=dict)
     _heard: bool = False  # whether any proposer has ever answered
@@ -65,11 +55,9 @@ class Rounds:
         self._heard = any(records.values())
         rounds = self.bench.inputs.config.refine.rounds
         for number in range(1, rounds + 1):
-            for layer, units in by_layer(live).items():
-                pending = [u for u in units if len(records[u]) == number - 1 and self._goes_on(u, records[u])]
-                for start in range(0, len(pending), CHUNK):
-                    for unit, record in self._round(layer, pending[start : start + CHUNK], records, number):
-                        records[unit].append(record)
+            in_order = [unit for units in by_layer(live).values() for unit in units]
+            waiting = [unit for unit in in_order if len(records[unit]) == number - 1]
+            self._round([unit for unit in waiting if self._goes_on(unit, records[unit])], records, number)
             progress(number, rounds)
         return records
 
@@ -87,12 +75,22 @@ class Rounds:
             config.refine,
         )
 
-    def _round(
-        self, layer: str, units: Sequence[UnitId], records: dict[UnitId, list[RoundRecord]], number: int
-    ) -> Iterator[tuple[UnitId, RoundRecord]]:
-        threads = max(1, self.bench.inputs.config.executor.workers) if self._needs_sheet else 1
-        asked = LocalExecutor(threads).map(lambda unit: self._ask(unit, records[unit], number), units)
-        answers = list(asked)
+    def _round(self, units: Sequence[UnitId], records: dict[UnitId, list[RoundRecord]], number: int) -> None:
+        """One round of all units that go on: they are asked for at once, and checked as the answers come."""
+        with closing(self._questions.answers(units, records, number)) as answers:
+            for layer, inside in by_layer(units).items():
+                for start in range(0, len(inside), CHUNK):
+                    chunk = inside[start : start + CHUNK]
+                    self._check(layer, chunk, list(islice(answers, len(chunk))), records, number)
+
+    def _check(
+        self,
+        layer: str,
+        units: Sequence[UnitId],
+        answers: Sequence[Answer],
+        records: dict[UnitId, list[RoundRecord]],
+        number: int,
+    ) -> None:
         self._pause_unless_heard(answers)
         fresh = [
             _fresh(answer.proposals, records[unit], number)
@@ -101,21 +99,43 @@ class Rounds:
         data = self._layer(layer)
         pairs = [(unit.index, label) for unit, labels in zip(units, fresh, strict=True) for label in labels]
         judged = iter(self._judge(data, pairs))
-        for unit, answer, new in zip(units, answers, fresh, strict=True):
-            labels = tuple(next(judged).label for _ in new)
-            record = self._record(unit, number, labels, answer, records[unit], data)
-            self.store.put_round(unit, record, answer.calls)
-            yield unit, record
+        drafts = [
+            RoundRecord(
+                round=number, labels=tuple(next(judged).label for _ in new), sheet=answer.sheet,
+                failure=answer.failure,
+            )
+            for answer, new in zip(answers, fresh, strict=True)
+        ]  # fmt: skip
+        drafts_of = dict(zip(units, drafts, strict=True))
+        best = {unit: best_label([*records[unit], draft]) for unit, draft in drafts_of.items()}
+        steps = {unit: self._step(unit, [*records[unit], draft]) for unit, draft in drafts_of.items()}
+        shown = [unit for unit in units if not steps[unit].stop] if self._shows_failures else []
+        failing = self._failing.of(data, best, outlined=shown)
+        for unit, draft in drafts_of.items():
+            misses, alarms = failing[unit]
+            said = {"misses": misses, "false_alarms": alarms, "outcome": _outcome(best[unit], steps[unit])}
+            record = draft.model_copy(update=said)
+            self.store.put_round(unit, record)
+            records[unit].append(record)
 
-    def _pause_unless_heard(self, answers: Sequence[_Answer]) -> None:
+    def _pause_unless_heard(self, answers: Sequence[Answer]) -> None:
         """An endpoint that answers no unit at all is the cause itself; the units are not to blame."""
         self._heard = self._heard or not all(answer.unanswered for answer in answers)
         if answers and not self._heard:
-            raise PausedError(f"Paused: no unit got an answer ({answers[0].failure}); run again to resume.")
+            said = answers[0].failure.rstrip(".")
+            raise PausedError(f"Paused: no unit got an answer ({said}); run again to resume.")
+
+    @cached_property
+    def _questions(self) -> Questions:
+        return Questions(self.run, self.bench, self.pictures, self.proposers)
+
+    @cached_property
+    def _failing(self) -> Failing:
+        return Failing(self.run, self.bench)
 
     @property
-    def _needs_sheet(self) -> bool:
-        return any(proposer.needs_sheet for proposer in self.proposers)
+    def _shows_failures(self) -> bool:
+        return self._questions.need_sheets and self.bench.inputs.config.refine.show_failures
 
     def _layer(self, layer: str) -> LayerData:
         if layer not in self._data:
@@ -144,128 +164,15 @@ class Rounds:
             for (_, label), found in zip(pairs, checks, strict=True)
         ]
 
-    def _ask(self, unit: UnitId, records: Sequence[RoundRecord], number: int) -> _Answer:
-        found = self.bench.evidence.units[unit]
-        evidence = Evidence(unit, number, _facets(found), history=tuple(_tried(records)))
-        seen, sheet = evidence, None
-        if self._needs_sheet:
-            made, images = self.pictures.visualisations.get(unit, ()), self.run / "images"
-            drawn = unit_sheet(images, found, made, records)
-            sheet = ImageStore(images).put(drawn.image)
-            shown = {item.facet for item in found.exemplars if item.tile}
-            seen = replace(
-                evidence,
-                facets=tuple(facet for facet in evidence.facets if facet.index in shown),
-                sheet=(images / sheet).read_bytes(),  # what is kept is what was sent
-                sheet_key=drawn.key,
-            )
-        answers = [
-            proposer.propose(seen if proposer.needs_sheet else evidence) for proposer in self.proposers
-        ]
-        return _Answer.join(answers, sheet)
-
-    def _record(
-        self,
-        unit: UnitId,
-        number: int,
-        labels: tuple[Label, ...],
-        answer: _Answer,
-        earlier: Sequence[RoundRecord],
-        data: LayerData,
-    ) -> RoundRecord:
-        draft = RoundRecord(round=number, labels=labels, sheet=answer.sheet, failure=answer.failure)
-        best = _best([*earlier, draft])
-        misses, alarms = self._failing(unit, best, data) if best is not None else ((), ())
-        step = self._step(unit, [*earlier, draft])
-        known = f"Best so far: {best.text}. " if best is not None else ""
-        outcome = f"{known}{'Stopped' if step.stop else 'Went on'}: {step.reason}."
-        return draft.model_copy(update={"misses": misses, "false_alarms": alarms, "outcome": outcome})
-
-    def _failing(
-        self, unit: UnitId, label: Label, data: LayerData
-    ) -> tuple[tuple[Exemplar, ...], tuple[Exemplar, ...]]:
-        reading = self.bench.reading(label, data, MIN_FEEDBACK)
-        if reading is None:
-            return (), ()
-        activations_n = data.activations_nu[:, data.position[unit.index]]
-        misses, alarms = failures(
-            activations_n,
-            reading.scores_n[data.image_ids_n],
-            float(np.quantile(activations_n, FIRES)),
-            FAILING,
-        )
-        found = []
-        for rows, band in ((misses, "high"), (alarms, "low")):
-            found.append(
-                tuple(
-                    self._exemplar(int(data.image_ids_n[row]), float(activations_n[row]), band)
-                    for row in rows
-                )
-            )
-        return found[0], found[1]
-
-    def _exemplar(self, image_id: int, activation: float, band: str) -> Exemplar:
-        inputs = self.bench.inputs
-        if image_id not in self._tiles:
-            image = inputs.probe.image(image_id)
-            seen = view(image, inputs.target.view_box(*image.size), max(inputs.target.input_size))
-            self._tiles[image_id] = ImageStore(self.run / "images").put(draw_tile(seen, None, TILE))
-        return Exemplar.model_validate(
-            {
-                "image": image_id,
-                "path": inputs.probe.images[image_id].path,
-                "activation": activation,
-                "band": band,
-                "split": "feedback",
-                "tile": self._tiles[image_id],
-            }
-        )
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What the chain of proposers said about one unit. `unanswered`: nobody proposed, and a call failed."""
-
-    proposals: tuple[Proposal, ...]
-    failure: str
-    calls: tuple[Call, ...]
-    sheet: str | None
-    unanswered: bool
-
-    @classmethod
-    def join(cls, answers: Sequence[Proposed], sheet: str | None) -> _Answer:
-        """All proposals, and every cause why a proposer gave none."""
-        proposals = tuple(proposal for answer in answers for proposal in answer.proposals)
-        causes = [answer.failure.rstrip(".") for answer in answers if answer.failure]
-        calls = tuple(call for answer in answers for call in answer.calls)
-        unanswered = not proposals and bool(calls) and calls[-1].outcome == "error"
-        return cls(proposals, "; ".join(causes), calls, sheet, unanswered)
-
-
-def _facets(found: UnitEvidence) -> tuple[FacetEvidence, ...]:
-    facets = []
-    for facet in found.facets:
-        inside = [item.facet == facet.index for item in found.exemplars]
-        items = [item for item in found.exemplars if item.facet == facet.index]
-        facets.append(
-            FacetEvidence(
-                facet.index,
-                tuple(item.image for item in items),
-                tuple(item.activation for item in items),
-                found.embeddings_kd[inside],
-            )
-        )
-    return tuple(facets)
-
 
 def _failed(records: Sequence[RoundRecord]) -> bool:
     """Whether a unit has no label because a proposer failed: a verdict that another run may mend."""
     return any(record.failure for record in records) and not any(record.labels for record in records)
 
 
-def _best(records: Sequence[RoundRecord]) -> Label | None:
-    """The label whose failures are shown: the best of all facets."""
-    return max(best_per_facet(records).values(), key=lambda label: label.score or 0.0, default=None)
+def _outcome(best: Label | None, step: Step) -> str:
+    known = f"Best so far: {best.text}. " if best is not None else ""
+    return f"{known}{'Stopped' if step.stop else 'Went on'}: {step.reason}."
 
 
 def _fresh(proposals: Sequence[Proposal], records: Sequence[RoundRecord], number: int) -> list[Label]:
@@ -283,17 +190,3 @@ def _fresh(proposals: Sequence[Proposal], records: Sequence[RoundRecord], number
                 )
             )  # fmt: skip
     return labels
-
-
-def _tried(records: Sequence[RoundRecord]) -> Iterator[Tried]:
-    best = _best(records)
-    shown = bool(records and (records[-1].misses or records[-1].false_alarms))
-    for record in records:
-        for label in record.labels:
-            check = label.checks["prediction"]
-            said = f"Could not be tested: {check.why}."
-            if check.value is not None:
-                said = f"Its correlation with the activation is {check.value:.2f} on {check.n} other images."
-            if shown and label is best:
-                said += " The best so far: sections D and E show where it fails."
-            yield Tried(label.text, label.facet, label.score or 0.0, said)

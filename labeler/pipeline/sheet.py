@@ -24,20 +24,34 @@ from labeler.records import Exemplar, Facet, RoundRecord, UnitRecord, Visualisat
 
 
 def unit_sheet(
-    images: Path, evidence: UnitEvidence, pictures: Sequence[Visualisation], rounds: Sequence[RoundRecord]
+    images: Path,
+    evidence: UnitEvidence,
+    pictures: Sequence[Visualisation],
+    failing: RoundRecord | None,
+    max_side: int,
 ) -> Sheet:
     """One numbered sheet: photographs by facet, synthetic pictures, look-alikes, the best label's failures.
 
     Nothing on it names a label, a path or a class: the proposer sees pictures and activations only.
+
+    Args:
+        images: where the tiles are.
+        evidence: the unit's photographs and look-alikes.
+        pictures: its synthetic pictures.
+        failing: the round whose misses and false alarms are shown; None shows none.
+        max_side: of the sheet, in pixels.
     """
     sections = _by_facet(images, evidence.exemplars, evidence.facets)
-    made = [SheetTile(_open(images, item.tile), _note(item.activation)) for item in pictures if item.tile]
-    sections.append(SheetSection(SYNTHETIC, made))
+    facets = sorted({item.facet for item in pictures if item.tile})
+    for facet in facets:
+        made = [item for item in pictures if item.tile and item.facet == facet]
+        tiles = [SheetTile(_open(images, item.tile), _note(item.activation)) for item in made]
+        sections.append(SheetSection(SYNTHETIC, tiles, facet if len(facets) > 1 else None))
     sections.append(_section(images, LOOK_ALIKE, evidence.near_misses))
-    if rounds:
-        sections.append(_section(images, MISS, rounds[-1].misses))
-        sections.append(_section(images, FALSE_ALARM, rounds[-1].false_alarms))
-    return contact_sheet([section for section in sections if section.tiles])
+    if failing is not None:
+        sections.append(_section(images, MISS, failing.misses))
+        sections.append(_section(images, FALSE_ALARM, failing.false_alarms))
+    return contact_sheet(sections, max_side=max_side)
 
 
 def person_sheet(images: Path, record: UnitRecord) -> Sheet:
@@ -47,7 +61,7 @@ def person_sheet(images: Path, record: UnitRecord) -> Sheet:
     """
     sections = _by_facet(images, record.exemplars, record.facets)
     sections += [_section(images, LOOK_ALIKE, record.near_misses), _section(images, RANGE, record.bands)]
-    return contact_sheet([section for section in sections if section.tiles])
+    return contact_sheet(sections)
 
 
 def _by_facet(images: Path, exemplars: Sequence[Exemplar], facets: Sequence[Facet]) -> list[SheetSection]:
@@ -60,7 +74,15 @@ def _by_facet(images: Path, exemplars: Sequence[Exemplar], facets: Sequence[Face
 def _section(
     images: Path, title: str, exemplars: Sequence[Exemplar], facet: int | None = None
 ) -> SheetSection:
-    tiles = [SheetTile(_open(images, item.tile), _note(item.activation)) for item in exemplars if item.tile]
+    tiles = [
+        SheetTile(
+            _open(images, item.tile),
+            _note(item.activation),
+            _open(images, item.crop) if item.crop else None,
+        )
+        for item in exemplars
+        if item.tile
+    ]
     return SheetSection(title, tiles, facet)
 
 

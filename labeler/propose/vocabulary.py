@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labeler.errors import EncoderError, UsageError
 from labeler.propose.softwpmi import PENALTY, SHARPNESS, concept_probabilities, log_likelihood, log_mean
 from labeler.records import Kind
-from labeler.seams import Evidence, Proposal, Proposed, Tried
+from labeler.seams import Evidence, Proposal, Proposed, Scored, Tried
 from labeler.storage import fingerprint
 
 _REFERENCE_CHUNK = 16  # reference units at a time: at most 1,600 images x all words
@@ -119,6 +119,18 @@ class VocabularyProposer:
                 for word in words
             )
         )
+
+    def scored(self, evidence: Evidence, count: int) -> list[Scored]:
+        """The `count` best words of each facet with their SoftWPMI, best first, tried or not."""
+        facets = [(facet.index, self._known(facet.exemplar_ids)) for facet in evidence.facets]
+        facets = [(index, rows) for index, rows in facets if rows]
+        if not facets:
+            return []
+        return [
+            Scored(self.words[word], index, float(scores_l[word]))
+            for (index, _), scores_l in zip(facets, self._scores([rows for _, rows in facets]), strict=True)
+            for word in np.argsort(-scores_l, kind="stable")[:count].tolist()
+        ]
 
     def _known(self, ids: Sequence[int]) -> list[int]:
         return [self._rows[image] for image in ids if image in self._rows]

@@ -6,8 +6,8 @@ point is reached the process signals itself. Points:
 - ``progress:STAGE``: a report of progress in a stage;
 - ``manifest:STAGE``: all files of a stage are written, its manifest is not;
 - ``rename:STAGE``: the manifest too, but the directory still has its unfinished name;
-- ``image``, ``round``, ``unit``, ``meta``, ``page``: one more tile, acknowledged round, unit record, note of
-  the run, or page of the report is on disk.
+- ``image``, ``call``, ``round``, ``unit``, ``meta``, ``page``: one more tile, booked model call, acknowledged
+  round, unit record, note of the run, or page of the report is on disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labeler import storage
-from labeler.catalogue import CatalogueStore
+from labeler.catalogue import CatalogueStore, Ledger
 from labeler.cli import main
 from labeler.exemplars.images import ImageStore
 from labeler.report import site
@@ -27,6 +27,7 @@ from labeler.terminal import TerminalReporter
 
 FUNCTIONS: dict[str, tuple[Any, str]] = {
     "image": (ImageStore, "put"),
+    "call": (Ledger, "book"),
     "round": (CatalogueStore, "put_round"),
     "unit": (CatalogueStore, "put_unit"),
     "meta": (CatalogueStore, "put_meta"),

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from labeler.exemplars.sheets import (
     SheetTile,
     contact_sheet,
 )
+from labeler.suites import suite_module
 
 
 def tiles(count, colour=(200, 30, 30), note="activation 1.50"):
@@ -55,14 +57,30 @@ def test_every_tile_is_drawn_and_notes_are_not():
     assert contact_sheet([SheetSection(TOP, longer)]).image.tobytes() == image.tobytes()
 
 
-@pytest.mark.parametrize(
-    ("count", "columns", "tile"), [(1, 1, 160), (40, 6, 160), (90, 6, 200), (9, 12, 160)]
-)
-def test_neither_side_exceeds_the_bound(count, columns, tile):
-    sections = [SheetSection(TOP, tiles(count)), SheetSection(FALSE_ALARM, tiles(3))]
-    sheet = contact_sheet(sections, tile=tile, columns=columns, max_side=1600)
-    assert max(sheet.image.size) <= 1600
-    assert len(sheet.key.splitlines()) == count + 3
+def read_back(sheet):
+    """The tiles as a model finds them, after the compression."""
+    reading = suite_module("sheet_reading")
+    return reading.read_shown(sheet.key, encode_webp(sheet.image)).tiles
+
+
+@pytest.mark.parametrize("max_side", [768, 1344, 1600])
+@pytest.mark.parametrize(("count", "crops"), [(1, 0), (9, 9), (18, 7), (40, 0), (30, 30)])
+def test_the_sheet_fits_and_every_tile_can_be_found_on_it(count, crops, max_side):
+    crop = Image.new("RGB", (160, 160), (20, 60, 200))
+    shown = [replace(tile, crop=crop if n < crops else None) for n, tile in enumerate(tiles(count))]
+    sheet = contact_sheet([SheetSection(TOP, shown), SheetSection(FALSE_ALARM, tiles(3))], max_side=max_side)
+    assert max(sheet.image.size) <= max_side
+    found = read_back(sheet)
+    assert [tile.section for tile in found] == ["A"] * count + ["E"] * 3
+    assert [tile.crop is not None for tile in found] == [True] * crops + [False] * (count - crops + 3)
+    for tile in found[:crops]:
+        assert np.abs(np.asarray(tile.crop).mean(axis=(0, 1)) - (20, 60, 200)).max() < 12
+
+
+def test_tiles_are_as_large_as_the_sheet_allows():
+    few, many = (contact_sheet([SheetSection(TOP, tiles(n))], max_side=1344).image for n in (9, 60))
+    assert few.width == 6 * 168 + 8
+    assert many.width > 7 * 150
 
 
 def test_titles_of_ones_own_empty_sheets_and_endless_ones_are_refused():
