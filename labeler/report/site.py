@@ -1,185 +1,179 @@
-"""Build the static site: an overview, grid pages by layer, and a page per unit."""
+"""Build the static site: a first page, a page per unit, pages by layer, and the data that is searched."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import multiprocessing
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from labeler.records import UnitId, UnitRecord
+from labeler.report.cards import Card, KeptIn, card, tiles
+from labeler.report.chunks import chunked, write_chunks
+from labeler.report.info import ListSource, RunInfo, Source
+from labeler.report.names import layer_page, unit_page
+from labeler.report.overview import Tally, overview
+from labeler.report.pages import PAGE, SAMPLE, Pages
 
-from labeler.records import VERDICTS, Exemplar, UnitRecord, Visualisation
-from labeler.report import words
-from labeler.report.histogram import histogram_svg
-
-PAGE = 60  # units a grid page: well under 1 MB with lazily loaded pictures
-Kept = Callable[[str | None], bool]
-_CSP = "default-src 'none'; img-src 'self' file: data:; style-src 'self' file:"
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What the report says about the run itself: `facts` are (name, value) lines, `control` the gate's."""
-
-    title: str
-    facts: tuple[tuple[str, str], ...] = ()
-    warnings: tuple[str, ...] = ()
-    gate: tuple[tuple[str, str], ...] = field(default=())
+STATIC = Path(__file__).parent / "static"
+_PART = 10 * PAGE  # units that one worker builds at a time; whole pages of a layer
+_OWN = ("units", "layers", "data", "static")
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One unit on the grid."""
+class _Part:
+    """Some units of a layer that follow each other, from place `start` on, and the ones beside them."""
 
-    unit: str
-    href: str
-    verdict: str
-    text: str
-    trust: str
-    photograph: Exemplar | None
-    picture: Visualisation | None
+    layer: str
+    start: int
+    units: tuple[UnitId, ...]
+    before: UnitId | None
+    after: UnitId | None
 
 
-def build_report(records: Iterable[UnitRecord], info: RunInfo, images: Path, out: Path) -> Path:
+@dataclass(frozen=True)
+class _Built:
+    """What building a part leaves for the pages about all units."""
+
+    layer: str
+    cards: tuple[Card, ...]
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a worker needs beside its part."""
+
+    source: Source
+    info: RunInfo
+    images: Path
+    out: Path
+
+
+def build_report(
+    records: Iterable[UnitRecord] | Source, info: RunInfo, images: Path, out: Path, *, processes: int = 1
+) -> Path:
     """Write the site below `out` and return its first page.
 
     A picture that a record names and `images` lacks is left out, and the page says so.
 
     Args:
-        records: unit records in the order in which they are to appear.
+        records: unit records, or where to read them from.
         info: what to say about the run.
         images: the run's ``images/`` directory; the pictures that are shown are linked or copied from it.
         out: the site's directory; pages of an earlier report there are replaced.
+        processes: how many build pages at the same time; more than 1 only where processes can be forked.
     """
-    kept = functools.partial(_kept, images)
-    environment = _environment(kept)
-    for part in ("units", "layers"):
-        shutil.rmtree(out / part, ignore_errors=True)
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    rows: dict[str, list[_Row]] = {}
-    page = environment.get_template("unit.html.j2")
-    for record in records:
-        row = _row(record, kept)
-        for name in filter(kept, _pictures(record)):
-            _bring(images / str(name), out / "images" / str(name))
-        _write(
-            out / row.href,
-            page.render(record=record, info=info, root="../../", csp=_CSP, **_unit_parts(record)),
-        )
-        rows.setdefault(record.layer, []).append(row)
-    grids = [grid for layer, of_layer in rows.items() for grid in _grids(layer, of_layer)]
-    for grid in grids:
-        _write(out / grid["href"], environment.get_template("grid.html.j2").render(
-            info=info, root="../", csp=_CSP, **grid))  # fmt: skip
-    index = environment.get_template("index.html.j2").render(
-        info=info, root="", csp=_CSP, table=_table(rows), grids=grids, meanings=words.VERDICT_MEANING,
-        sample={layer: of_layer[:12] for layer, of_layer in rows.items()},
-        totals={layer: len(of_layer) for layer, of_layer in rows.items()},
-    )  # fmt: skip
-    _write(out / "index.html", index)
-    shutil.copyfile(Path(__file__).parent / "templates" / "style.css", out / "style.css")
+    source = ListSource(records) if isinstance(records, Iterable) else records
+    _clear(out)
+    shutil.copytree(STATIC, out / "static")
+    job = _Job(source, info, images, out)
+    pages = Pages(info, KeptIn(images))
+    total, by_layer = Tally(), dict[str, list[Card]]()
+    for built in _build_parts(job, list(_parts(source)), processes):
+        by_layer.setdefault(built.layer, []).extend(built.cards)
+        total.merge(built.tally)
+    for layer, cards in by_layer.items():
+        for start in range(0, len(cards), PAGE):
+            number = start // PAGE + 1
+            text = pages.layer(layer, cards[start : start + PAGE], number, len(cards))
+            _write(out / layer_page(layer, number), text)
+    write_chunks(
+        out / "data", [found for layer, cards in by_layer.items() for found in chunked(layer, cards)]
+    )
+    view = overview(total, info, by_layer, total.verdicts, total.trusts)
+    _write(out / "run.html", pages.run())
+    sample = {layer: cards[:SAMPLE] for layer, cards in by_layer.items()}
+    _write(out / "index.html", pages.first(view, sample))
     return out / "index.html"
 
 
-def slug(layer: str) -> str:
-    """A file name for a layer: its own name where that is safe, else with a hash that keeps it unique."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", "_", layer)[:80]
-    if safe == layer and not safe.startswith("."):
-        return safe
-    return f"{safe.strip('.')}-{hashlib.sha256(layer.encode()).hexdigest()[:8]}"
+def is_report(out: Path) -> bool:
+    """Whether a directory holds a report that another may replace."""
+    styles = (out / "static" / "style.css", out / "style.css")  # the second was an earlier version's
+    return (out / "index.html").is_file() and any(path.is_file() for path in styles)
 
 
-def _environment(kept: Kept) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("labeler.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=words.number, check=words.check_sentence)
-    environment.tests["kept"] = kept
-    return environment
+def _clear(out: Path) -> None:
+    for part in _OWN:
+        shutil.rmtree(out / part, ignore_errors=True)
+    (out / "style.css").unlink(missing_ok=True)
+    (out / "images").mkdir(parents=True, exist_ok=True)
 
 
-def _row(record: UnitRecord, kept: Kept) -> _Row:
-    shown = [exemplar for exemplar in record.exemplars if kept(exemplar.tile)]
-    pictures = [picture for picture in record.visualisations if kept(picture.tile)]
-    side = "-negative" if record.id.negative else ""
-    return _Row(
-        unit=record.unit,
-        href=f"units/{slug(record.layer)}/{record.index}{side}.html",
-        verdict=record.verdict,
-        text="; ".join(label.text for label in record.labels),
-        trust=record.trust.verdict,
-        photograph=shown[0] if shown else None,
-        picture=pictures[0] if pictures else None,
-    )
+def _parts(source: Source) -> Iterator[_Part]:
+    for layer in source.layers():
+        units = source.units(layer)
+        for start in range(0, len(units), _PART):
+            end = start + _PART
+            yield _Part(
+                layer,
+                start,
+                tuple(units[start:end]),
+                units[start - 1] if start else None,
+                units[end] if end < len(units) else None,
+            )
 
 
-def _unit_parts(record: UnitRecord) -> dict[str, Any]:
-    facets = [
-        (facet, [item for item in record.exemplars if item.facet == facet.index and item.tile])
-        for facet in record.facets
-    ]
-    return {
-        "facets": facets,
-        "meaning": words.MEANING,
-        "verdict_meaning": words.VERDICT_MEANING[record.verdict],
-        "histogram": histogram_svg(record.activation) if record.activation else "",
-        "layer_href": f"layers/{slug(record.layer)}-1.html",
-    }
-
-
-def _pictures(record: UnitRecord) -> set[str | None]:
-    exemplars = [*record.exemplars, *record.near_misses, *record.bands]
-    for item in record.rounds:
-        exemplars += [*item.misses, *item.false_alarms]
-    tiles = {item.tile for item in exemplars} | {item.tile for item in record.visualisations}
-    return tiles | {item.sheet for item in record.rounds}
-
-
-def _grids(layer: str, rows: Sequence[_Row]) -> Iterator[dict[str, Any]]:
-    pages = (len(rows) + PAGE - 1) // PAGE
-    for page in range(pages):
-        yield {
-            "layer": layer,
-            "href": f"layers/{slug(layer)}-{page + 1}.html",
-            "rows": rows[page * PAGE : (page + 1) * PAGE],
-            "page": page + 1,
-            "pages": pages,
-            "links": [f"{slug(layer)}-{number + 1}.html" for number in range(pages)],
-        }
-
-
-def _table(rows: dict[str, list[_Row]]) -> list[tuple[str, int, list[tuple[str, int]]]]:
-    table: list[tuple[str, int, list[tuple[str, int]]]] = []
-    for layer, of_layer in rows.items():
-        counts = [(str(verdict), sum(row.verdict == verdict for row in of_layer)) for verdict in VERDICTS]
-        table.append((layer, len(of_layer), counts))
-    return table
-
-
-def _kept(images: Path, name: str | None) -> bool:
-    """Whether a record's picture is there; a name that is a path would lead out of the directory."""
-    return name is not None and Path(name).name == name and (images / name).is_file()
-
-
-def _bring(source: Path, destination: Path) -> None:
-    if destination.exists():
+def _build_parts(job: _Job, parts: Sequence[_Part], processes: int) -> Iterator[_Built]:
+    workers = min(processes, len(parts))
+    if workers < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        yield from (_build(job, part) for part in parts)
         return
+    context = multiprocessing.get_context("fork")  # spawned ones would run the user's script again
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(job,)) as pool:
+        yield from pool.map(_build_in_worker, parts)
+
+
+_worker_job: list[_Job] = []
+
+
+def _begin(job: _Job) -> None:
+    _worker_job[:] = [job]
+
+
+def _build_in_worker(part: _Part) -> _Built:
+    return _build(_worker_job[0], part)
+
+
+def _build(job: _Job, part: _Part) -> _Built:
+    kept = functools.lru_cache(maxsize=4096)(KeptIn(job.images))
+    pages = Pages(job.info, kept)
+    found, cards = Tally(), []
+    beside = (part.before, *part.units, part.after)
+    records = job.source.records(part.layer, part.units[0], len(part.units))
+    for place, record in enumerate(records):
+        for name in filter(kept, tiles(record)):
+            _bring(f"{job.images}/{name}", f"{job.out}/images/{name}")
+        text = pages.unit(
+            record,
+            beside[place],
+            beside[place + 2],
+            layer_href=layer_page(part.layer, (part.start + place) // PAGE + 1),
+        )
+        _write(job.out / unit_page(record.id), text)
+        cards.append(card(record, kept))
+        found.add(record)
+    return _Built(part.layer, tuple(cards), found)
+
+
+def _bring(source: str, destination: str) -> None:
     try:
         os.link(source, destination)
+    except FileExistsError:
+        return
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, destination)
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    data = text.encode("utf-8", "replace")
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

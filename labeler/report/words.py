@@ -13,6 +13,7 @@ MEANING = {
     "agreement": "share of other units whose top images are less like the unit's synthetic pictures than its"
     " own are",
     "iou": "overlap of the activating region with the annotated masks of the concept",
+    "location": "how much better the concept covers the activating region than any other annotated one does",
     "intervention": "share of the unit's range by which pasting the concept in raises it, and erasing it"
     " lowers it, more than the same with something else",
 }
@@ -34,10 +35,15 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def plain(name: str) -> str:
+    """A name from the records as words: ``not_applicable`` reads ``not applicable``."""
+    return name.replace("_", " ")
+
+
 def check_sentence(check: CheckResult) -> str:
     """One sentence that says what a check found, against both nulls."""
     if check.status != "ok":
-        return f"{check.status.replace('_', ' ')}: {check.why}"
+        return f"{plain(check.status)}: {check.why}"
     parts = [number(check.value)]
     if check.low is not None:
         parts[0] += f" (at least {number(check.low)})"
