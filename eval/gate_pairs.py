@@ -58,7 +58,8 @@ def pairs_of(item: PlantedRun, judges: tuple[str, ...] = ()) -> list[Pair]:
             tried = _tried(item.records[unit], f"{item.name} {unit}")
             labels[unit] = _distinct([*tried, *_of_truth(truth), *confusable(truth)])
     kin = {unit: (*item.records[unit].labels, *item.records[unit].candidates) for unit in labels}
-    pictures = pictures_stage(item.run, bench.inputs, opened.units, activations_key(bench.inputs), _quiet)
+    key = activations_key(bench.inputs)
+    pictures = pictures_stage(item.run, bench.inputs, bench.evidence, opened.units, key, _quiet)
     layers = open_test(bench, pictures, labels, _quiet, kin=kin)
     found = []
     for layer, units in by_layer(list(labels)).items():

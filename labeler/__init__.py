@@ -8,7 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labeler.api import Catalogue, FoundImage, SearchHit, TopImage, run
+    from labeler.api import (
+        Catalogue,
+        FoundImage,
+        SearchHit,
+        SimilarUnit,
+        TopImage,
+        compare,
+        import_labels,
+        run,
+    )
+    from labeler.catalogue.compare import Comparison
+    from labeler.catalogue.query import ListedUnit
     from labeler.config import Config
     from labeler.config_file import load_config
     from labeler.errors import LabelerError
@@ -17,15 +28,20 @@ if TYPE_CHECKING:
 __all__ = [
     "Catalogue",
     "CheckResult",
+    "Comparison",
     "Config",
     "FoundImage",
     "Label",
     "LabelerError",
+    "ListedUnit",
     "SearchHit",
+    "SimilarUnit",
     "TopImage",
     "Trust",
     "UnitId",
     "UnitRecord",
+    "compare",
+    "import_labels",
     "load_config",
     "run",
 ]
@@ -34,8 +50,13 @@ _HOMES = {
     "Catalogue": "labeler.api",
     "FoundImage": "labeler.api",
     "SearchHit": "labeler.api",
+    "SimilarUnit": "labeler.api",
     "TopImage": "labeler.api",
+    "compare": "labeler.api",
+    "import_labels": "labeler.api",
     "run": "labeler.api",
+    "Comparison": "labeler.catalogue.compare",
+    "ListedUnit": "labeler.catalogue.query",
     "Config": "labeler.config",
     "load_config": "labeler.config_file",
     "LabelerError": "labeler.errors",

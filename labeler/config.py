@@ -173,31 +173,78 @@ class VisualiseConfig(Section):
     images: int = Field(default=2, ge=1, le=8)
     """Pictures per unit, each from its own seed."""
     size: int = Field(default=128, ge=32)
+    """Height and width of the pictures in pixels, at most the target's input size; a target that takes one
+    size only (a ViT) has pictures of that."""
     steps: int = Field(default=96, ge=1)
+    """Most steps; a picture that no longer rises stops earlier."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Adam 0.05 (lucid's default)."""
+    parametrisation: Literal["fourier", "maco", "pixel"] = "fourier"
+    """What is optimised: the spectrum (Olah et al. 2017), its phase alone under the magnitudes of photographs
+    (MACO, Fel et al. 2023), or the pixels themselves."""
+    objective: Literal["channel", "neuron"] = "channel"
+    """The unit's mean over all positions, or its central position. Flat layers have one position."""
+    diversity: float = Field(default=0.0, ge=0)
+    """Weight of the mean cosine between the channel Gram matrices of one unit's pictures (Olah et al. 2017),
+    where 1 weighs as much as the activation itself; 0: pictures of a unit differ by their seeds alone."""
+    facets: bool = True
+    """Give every facet of a unit with several its own pictures, `images` each."""
+    facet_pull: float = Field(default=1.0, ge=0)
+    """Weight of the pull towards what the facet's photographs activate, on the same scale."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network while a picture is made; the activation that is reported is taken in float32."""
     batch_size: int = Field(default=16, ge=1)
+    """Pictures in one pass; always so many, so that none depends on its company."""
+
+
+class PricesConfig(Section):
+    """What the endpoint's owner asks for. There is no default: a price that was guessed is wrong."""
+
+    input: float = Field(ge=0)
+    """Per million tokens that are sent."""
+    output: float = Field(ge=0)
+    """Per million tokens that come back."""
+    currency: str = Field(pattern="^[A-Za-z]{1,8}$")
 
 
 class ProposeConfig(Section):
     """Who proposes labels. Nothing here decides."""
 
-    kind: tuple[Literal["vocabulary", "annotations", "compounds", "vlm"], ...] = ("vocabulary",)
-    """A list is a chain: all propose, the checks choose. ``compounds`` joins words by or, and, not."""
+    kind: tuple[Literal["vocabulary", "annotations", "compounds", "vlm", "llm", "imported"], ...] = (
+        "vocabulary",
+    )
+    """A list is a chain: all propose, the checks choose. ``compounds`` joins words by or, and, not;
+    ``imported`` are those in the file `labels`."""
     candidates: int = Field(default=4, ge=1, le=16)
     """Candidates per facet and round."""
     vocabulary: str = "auto"
     """``auto``: the probe's annotated concepts and the words the encoder is known to know; or a text file
     with one label a line."""
+    labels: str = ""
+    """For ``imported``: labels made elsewhere, CSV, JSONL or Parquet (`labeler.catalogue.label_files`)."""
     model: str = ""
+    """The name that the endpoint gives it, for ``vlm`` and ``llm``."""
     base_url: str = ""
+    """Where the API begins, e.g. ``http://localhost:8000/v1``; empty: OpenAI's. ``cassette:DIR``: answers
+    that were recorded."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; the key itself is never stored."""
     temperature: float = Field(default=0.2, ge=0, le=2)
     max_tokens: int = Field(default=800, ge=16)
+    """Most tokens of an answer; one that was cut off is asked for once more with four times as many."""
+    sheet_side: int = Field(default=1344, ge=512, le=2048)
+    """Longest side of a contact sheet in pixels: what the model takes without shrinking it. OpenAI shrinks to
+    768 on the short side, Qwen2-VL takes what it gets, LLaVA 1.6 takes 1,344."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Calls at once; halved while the server says that they are too many."""
     timeout: float = Field(default=120.0, gt=0)
     """Seconds per call."""
     retries: int = Field(default=4, ge=0, le=10)
+    """Further attempts where one may succeed: too many requests, the server's own errors, broken lines."""
+    batch: bool = False
+    """Send each round as one file to the batch API: cheaper, answered within a day."""
+    prices: PricesConfig | None = None
+    """What tokens cost, for `labeler cost` and for a budget in money."""
 
     @field_validator("kind", mode="before")
     @classmethod
@@ -205,9 +252,18 @@ class ProposeConfig(Section):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _vlm_needs_model(self) -> ProposeConfig:
-        if "vlm" in self.kind and not self.model:
-            raise ValueError("kind vlm needs model: the name that the endpoint gives it")
+    def _endpoint_needs_model(self) -> ProposeConfig:
+        if {"vlm", "llm"} <= set(self.kind):
+            raise ValueError("kind takes one of vlm and llm: both would ask the same model")
+        for kind in ("vlm", "llm"):
+            if kind in self.kind and not self.model:
+                raise ValueError(f"kind {kind} needs model: the name that the endpoint gives it")
+        return self
+
+    @model_validator(mode="after")
+    def _imported_needs_labels(self) -> ProposeConfig:
+        if "imported" in self.kind and not self.labels:
+            raise ValueError("kind imported needs labels: the file that holds them")
         return self
 
 
@@ -260,6 +316,8 @@ class RefineConfig(Section):
     rounds: int = Field(default=3, ge=1, le=20)
     patience: int = Field(default=1, ge=1)
     """Rounds without a better label on `feedback` before stopping."""
+    show_failures: bool = True
+    """Show the model where its best label failed. false is the control of `labeler eval rounds`."""
 
 
 class ExecutorConfig(Section):

@@ -107,12 +107,16 @@ def _absolute(config: Config, base: Path) -> Config:
             return f"{name}@{file(weights)}"
         return text
 
+    def cassette(text: str) -> str:
+        scheme, _, rest = text.partition(":")
+        return f"cassette:{file(rest)}" if scheme == "cassette" else text
+
     def files(by_layer: dict[str, str]) -> dict[str, str]:
         return {layer: file(text) for layer, text in by_layer.items()}
 
     target = config.target
     weights = target.weights if target.weights in (None, "random") else file(str(target.weights))
-    vocabulary = config.propose.vocabulary
+    vocabulary, labels = config.propose.vocabulary, config.propose.labels
     return config.model_copy(
         update={
             "target": target.model_copy(
@@ -131,7 +135,11 @@ def _absolute(config: Config, base: Path) -> Config:
                 }
             ),
             "propose": config.propose.model_copy(
-                update={"vocabulary": vocabulary if vocabulary == "auto" else file(vocabulary)}
+                update={
+                    "vocabulary": vocabulary if vocabulary == "auto" else file(vocabulary),
+                    "labels": file(labels) if labels else "",
+                    "base_url": cassette(config.propose.base_url),
+                }
             ),
         }
     )

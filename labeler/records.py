@@ -23,6 +23,7 @@ VERDICTS: tuple[VerdictName, ...] = (
     "accepted", "polysemantic", "rejected", "uninterpretable", "abstained", "dead", "failed",
 )  # fmt: skip
 TrustName = Literal["supports", "partial", "contradicts", "suspect", "not_applicable"]
+TRUSTS: tuple[TrustName, ...] = ("supports", "partial", "contradicts", "suspect", "not_applicable")
 SplitName = Literal["propose", "feedback", "test"]
 Answer = Literal["y", "n", "u"]
 Source = Literal["accepted", "refused", "decoy"]
@@ -153,7 +154,7 @@ class Exemplar(Record):
 
     `region` is the box (left, top, right, bottom) of the activating region in [0, 1] of the prepared image,
     or null where the unit has no map. `tile` names a WebP file in the run's ``images/`` with the region
-    outlined; null where no picture was kept.
+    outlined, `crop` one of the region alone, enlarged; null where no picture was kept.
     """
 
     image: int
@@ -164,16 +165,24 @@ class Exemplar(Record):
     facet: int = 0
     region: tuple[float, float, float, float] | None = None
     tile: str | None = None
+    crop: str | None = None
 
 
 class Visualisation(Record):
     """One synthetic picture. `tile` names a WebP file in the run's ``images/``; `activation` is what the unit
-    gives for the finished picture (spatial maximum), null when the optimisation failed (`why`)."""
+    gives for the finished picture (spatial maximum), null when the optimisation failed (`why`).
+
+    `parametrisation` is what was optimised (``""`` in records older than the choice) and `steps` for how
+    long. `faded` is the same picture, greyed where the unit did not look; MACO has it.
+    """
 
     facet: int = 0
     seed: int = 0
+    parametrisation: str = ""
+    steps: int | None = None
     activation: float | None = None
     tile: str | None = None
+    faded: str | None = None
     why: str = ""
 
 

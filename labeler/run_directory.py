@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from labeler.catalogue import CatalogueStore
+from labeler.catalogue import CatalogueStore, call_totals
 from labeler.errors import RunError
 from labeler.storage import MANIFEST
 
 _KEYS = frozenset({"fingerprint", "config", "target", "probe", "units", "warnings", "versions"})
 
+OPENINGS = "openings.json"
+"""Which sets of labels the test split has been opened for by imports into other runs (fingerprints)."""
 STAGES = ("activations", "exemplars", "visualisations")
 _NAMED = 20  # unreadable images that are named
 _GO_ON = "the same labeler run command goes on"
@@ -59,10 +62,29 @@ def run_status(run: Path) -> dict[str, Any]:
     verdicts: dict[str, int] = {}
     for (_, verdict), count in store.counts().items():
         verdicts[verdict] = verdicts.get(verdict, 0) + count
-    found |= {"with_verdict": sum(verdicts.values()), "verdicts": verdicts, **store.call_totals()}
+    found |= {"with_verdict": sum(verdicts.values()), "verdicts": verdicts, **call_totals(path)}
     store.close()
+    found["test_openings"] = len(read_openings(run))
     found["next"] = _next(found, verdicts.get("failed", 0))
     return found
+
+
+def read_openings(run: Path) -> list[str]:
+    """Fingerprints of the sets of labels that the run's test split has been opened for, in any run.
+
+    Raises:
+        RunError: when the catalogue or the list cannot be read.
+    """
+    path, opened = run / OPENINGS, []
+    if path.is_file():
+        try:
+            opened = [str(key) for key in json.loads(path.read_text())]
+        except (ValueError, TypeError):
+            raise RunError(f"{path} is torn; delete it, and openings by imports are forgotten.") from None
+    if (run / "catalogue.db").is_file():
+        with closing(CatalogueStore(run / "catalogue.db", read_only=True)) as store:
+            opened = [*json.loads(store.meta("test_openings") or "[]"), *opened]
+    return list(dict.fromkeys(opened))
 
 
 def _next(found: dict[str, Any], failed: int) -> str:

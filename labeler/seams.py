@@ -6,7 +6,7 @@ Stages depend on these protocols, never on each other. Test doubles ship in `lab
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -168,6 +168,15 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A word that a proposer without a language model scored for one facet; larger fits better."""
+
+    text: str
+    facet: int
+    score: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that is put before a proposer for one unit in one round."""
 
@@ -189,26 +198,64 @@ class Proposal:
     formula: Formula | None = None
 
 
+Billing = Literal["reported", "maybe", "no"]
+
+
 @dataclass(frozen=True)
 class Call:
-    """One attempt at a model call, for the ledger. Tokens are what the server reported, else None."""
+    """One attempt at a model call, or one answer from the cache: a row of the ledger.
 
+    `unit` is empty for a question about the endpoint itself. Tokens are what the server reported, else None;
+    `expected_input` and `expected_output` what the call was expected to take at most. They stand in for the
+    report where `billing` is ``maybe``: the server may have worked, and did not say how much.
+    """
+
+    unit: str
+    round: int
+    step: Literal["ask", "again", "longer", "probe"]
+    key: str
     model: str
     outcome: Literal["ok", "invalid", "refused", "error"]
+    cached: bool = False
+    billing: Billing = "no"
     input_tokens: int | None = None
     output_tokens: int | None = None
+    expected_input: int = 0
+    expected_output: int = 0
     seconds: float = 0.0
-    cached: bool = False
     detail: str = ""
 
 
 @dataclass(frozen=True)
+class Booking:
+    """What `CallLedger.book` stores at once: rows, answers by request key, and keys whose answers go."""
+
+    calls: tuple[Call, ...] = ()
+    answers: tuple[tuple[str, str], ...] = ()
+    forget: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Tokens of all calls so far, those that nobody reported at their most (`unreported` of them), and the
+    greatest ratio of reported to expected input tokens; None before the first report."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unreported: int = 0
+    input_ratio: float | None = None
+
+
+@dataclass(frozen=True)
 class Proposed:
-    """What a proposer returns: proposals, or a `failure` with its cause; neither means that it abstains."""
+    """What a proposer returns: proposals, or a `failure` with its cause; neither means that it abstains.
+
+    `unanswered`: the failure is that no answer came back at all.
+    """
 
     proposals: tuple[Proposal, ...] = ()
     failure: str | None = None
-    calls: tuple[Call, ...] = field(default=())
+    unanswered: bool = False
 
 
 class Proposer(Protocol):
@@ -223,15 +270,35 @@ class Proposer(Protocol):
         ...
 
 
-class ResponseCache(Protocol):
-    """Model answers by the sha256 of the whole request."""
+class Scorer(Protocol):
+    """Scores words for a unit's facets without a language model, best first."""
 
-    def get(self, key: str) -> str | None:
-        """The stored answer, or None."""
+    def __call__(self, evidence: Evidence) -> Sequence[Scored]:
+        """The best words of each facet."""
         ...
 
-    def put(self, key: str, answer: str) -> None:
-        """Store an answer durably."""
+
+class CallLedger(Protocol):
+    """Model answers by the sha256 of the whole request, and a row for every attempt; for any thread."""
+
+    def answer(self, key: str) -> str | None:
+        """The stored answer to a request, or None."""
+        ...
+
+    def book(self, bookings: Sequence[Booking]) -> None:
+        """Store all of it durably, in one transaction."""
+        ...
+
+    def spent(self) -> Spent:
+        """What all calls so far took."""
+        ...
+
+    def note(self, key: str) -> str | None:
+        """What was noted about an endpoint, or None."""
+        ...
+
+    def put_note(self, key: str, value: str | None) -> None:
+        """Note something about an endpoint durably; None takes the note away."""
         ...
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labeler.errors import UnreadableImageError
-from labeler.seams import Annotation, Concept, Evidence, ProbeImage, Proposed
+from labeler.seams import Annotation, Booking, Call, Concept, Evidence, ProbeImage, Proposed, Spent
 from labeler.storage import fingerprint
 
 if TYPE_CHECKING:
@@ -136,6 +136,49 @@ class ScriptedProposer:
         self.seen.append(evidence)
         script = self._answers.get(str(evidence.unit), ())
         return script[evidence.round - 1] if evidence.round <= len(script) else Proposed()
+
+
+class MemoryLedger:
+    """A `CallLedger` in memory; rows are in `calls`, answers in `answers`."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.answers: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
+
+    def answer(self, key: str) -> str | None:
+        """The stored answer."""
+        return self.answers.get(key)
+
+    def book(self, bookings: Sequence[Booking]) -> None:
+        """Keep all of it."""
+        for booking in bookings:
+            self.answers.update(booking.answers)
+            for key in booking.forget:
+                self.answers.pop(key, None)
+            self.calls += booking.calls
+
+    def spent(self) -> Spent:
+        """Sums over the rows."""
+        maybe = [call for call in self.calls if call.billing == "maybe"]
+        reported = [call for call in self.calls if call.billing == "reported"]
+        ratios = [(call.input_tokens or 0) / call.expected_input for call in reported if call.expected_input]
+        return Spent(
+            sum(call.input_tokens or 0 for call in reported) + sum(call.expected_input for call in maybe),
+            sum(call.output_tokens or 0 for call in reported) + sum(call.expected_output for call in maybe),
+            len(maybe),
+            max(ratios, default=None),
+        )
+
+    def note(self, key: str) -> str | None:
+        """The note."""
+        return self.notes.get(key)
+
+    def put_note(self, key: str, value: str | None) -> None:
+        """Keep the note, or take it away."""
+        self.notes.pop(key, None)
+        if value is not None:
+            self.notes[key] = value
 
 
 class FakeEncoder:

@@ -1,4 +1,4 @@
-"""catalogue.db: unit records, rounds, the model-call cache and its ledger, in one SQLite file.
+"""catalogue.db: unit records and rounds, in one SQLite file; model calls are `ledger`'s.
 
 WAL with ``synchronous=FULL``: what `put_*` returned from survives a kill at any moment. One short
 transaction per unit and round. One writer; any number of readers.
@@ -14,6 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from labeler.catalogue.query import ALL, ListedUnit, Selection, listing, names, read_row, words
+from labeler.catalogue.schema import (
+    OLDEST,
+    SCHEMA_VERSION,
+    TABLES,
+    Statement,
+    bring_up_to_date,
+    read_as_current,
+    unit_statements,
+    version_of,
+)
 from labeler.errors import CatalogueError, RunError
 from labeler.records import Judgement, Label, RoundRecord, UnitId, UnitRecord
 
@@ -21,40 +32,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from labeler.seams import Call
-
-Statement = tuple[str, Sequence[object]]
 Decoys = Mapping[UnitId, Sequence[Label]]
-SCHEMA_VERSION = 1
 _LABELS = TypeAdapter(tuple[Label, ...])
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS units (
-    unit TEXT PRIMARY KEY, layer TEXT NOT NULL, idx INTEGER NOT NULL, verdict TEXT NOT NULL,
-    trust TEXT NOT NULL, record TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS units_by_layer ON units (layer, idx);
-CREATE INDEX IF NOT EXISTS units_by_verdict ON units (verdict);
-CREATE TABLE IF NOT EXISTS labels (
-    unit TEXT NOT NULL, position INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (unit, position)
-);
-CREATE INDEX IF NOT EXISTS labels_by_text ON labels (text);
-CREATE TABLE IF NOT EXISTS label_embeddings (text TEXT PRIMARY KEY, vector BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS rounds (
-    unit TEXT NOT NULL, round INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (unit, round)
-);
-CREATE TABLE IF NOT EXISTS decoys (position INTEGER PRIMARY KEY, unit TEXT NOT NULL, labels TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS judgements (
-    unit TEXT NOT NULL, text TEXT NOT NULL, record TEXT NOT NULL, counter INTEGER NOT NULL,
-    PRIMARY KEY (unit, text)
-);
-CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, answer TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS calls (
-    id INTEGER PRIMARY KEY, unit TEXT NOT NULL, round INTEGER NOT NULL, model TEXT NOT NULL,
-    outcome TEXT NOT NULL, cached INTEGER NOT NULL, input_tokens INTEGER, output_tokens INTEGER,
-    seconds REAL NOT NULL, detail TEXT NOT NULL
-);
-"""
+_TOGETHER = 200  # records of 30 KB that are in memory at once
 
 
 class CatalogueStore:
@@ -75,31 +55,36 @@ class CatalogueStore:
                 f"There is no catalogue in {path.parent}; make one with: labeler run CONFIG --out DIR."
             )
         self._lock = threading.RLock()
+        mode = "ro" if read_only else "rwc"
         try:
-            self._connection = self._open(read_only)
-            self._check_version(read_only)
+            self._connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=30
+            )
+            self._prepare(read_only)
         except sqlite3.DatabaseError as error:
             raise self._broken(error) from None
 
-    def _open(self, read_only: bool) -> sqlite3.Connection:
-        mode = "ro" if read_only else "rwc"
-        connection = sqlite3.connect(
-            f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=30
-        )
-        if not read_only:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(_TABLES)
-        return connection
-
-    def _check_version(self, read_only: bool) -> None:
-        found = self.meta("schema")
-        if found is None and not read_only:
-            self.put_meta("schema", str(SCHEMA_VERSION))
-        elif found != str(SCHEMA_VERSION):
+    def _prepare(self, read_only: bool) -> None:
+        try:
+            found = version_of(self._connection)
+        except ValueError:
+            raise RunError(f"{self.path} is not a catalogue; give another --out or delete it.") from None
+        if (found is not None and not OLDEST <= found <= SCHEMA_VERSION) or (found is None and read_only):
             raise RunError(
-                f"{self.path} has catalogue version {found}, not {SCHEMA_VERSION}: run again elsewhere."
+                f"{self.path} has catalogue version {found}; this labeler reads {OLDEST} to {SCHEMA_VERSION}:"
+                " run again elsewhere."
             )
+        if read_only:
+            if found != SCHEMA_VERSION:
+                read_as_current(self._connection)
+            return
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        if found is not None and found < SCHEMA_VERSION:
+            bring_up_to_date(self._connection)
+        self._connection.executescript(TABLES)
+        if found is None:
+            self.put_meta("schema", str(SCHEMA_VERSION))
 
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards."""
@@ -116,11 +101,11 @@ class CatalogueStore:
 
     def put_unit(self, record: UnitRecord) -> None:
         """Store a unit's final record and its labels in one transaction."""
-        self._write(_unit_rows(record))
+        self._write(unit_statements(record))
 
     def put_decision(self, records: Iterable[UnitRecord], decoys: Decoys, gate: str) -> None:
         """Replace records, all decoys and the note `gate` of a finished run in one transaction."""
-        rows = [row for record in records for row in _unit_rows(record)] + _decoy_rows(decoys)
+        rows = [row for record in records for row in unit_statements(record)] + _decoy_rows(decoys)
         self._write([*rows, ("INSERT OR REPLACE INTO meta VALUES ('gate', ?)", (gate,))])
 
     def put_decoys(self, decoys: Decoys) -> None:
@@ -155,39 +140,74 @@ class CatalogueStore:
         return UnitRecord.model_validate_json(row[0])
 
     def _missing_unit(self, unit: UnitId) -> str:
-        layers = [str(row[0]) for row in self._all("SELECT DISTINCT layer FROM units ORDER BY layer", ())]
+        layers = self.layers()
         if unit.layer not in layers:
             return f"The catalogue has no layer {unit.layer!r}; it has {', '.join(layers) or 'no units yet'}."
         return f"The catalogue has no unit {unit}; see labeler list RUN --layer {unit.layer}."
 
     def units(
-        self, *, layer: str | None = None, verdict: str | None = None, trust: str | None = None
+        self, wanted: Selection = ALL, limit: int | None = None, offset: int = 0
     ) -> Iterator[UnitRecord]:
-        """Records in the order (layer, index), filtered in SQL."""
-        wanted = {"layer": layer, "verdict": verdict, "trust": trust}
-        given = {column: value for column, value in wanted.items() if value is not None}
-        where = " AND ".join(f"{column} = ?" for column in given) or "1"
-        query = f"SELECT record FROM units WHERE {where} ORDER BY layer, idx, unit"
-        for row in self._all(query, tuple(given.values())):
-            yield UnitRecord.model_validate_json(row[0])
+        """The wanted records in the order (layer, index), a few hundred in memory at a time."""
+        return map(UnitRecord.model_validate_json, self.records(wanted, limit, offset))
+
+    def records(self, wanted: Selection = ALL, limit: int | None = None, offset: int = 0) -> Iterator[str]:
+        """The same as the JSON texts that are stored."""
+        found = [str(row[0]) for row in self._all(*names(wanted, limit, offset))]
+        for start in range(0, len(found), _TOGETHER):
+            part = found[start : start + _TOGETHER]
+            marks = ",".join("?" * len(part))
+            records = dict(self._all(f"SELECT unit, record FROM units WHERE unit IN ({marks})", part))
+            yield from (str(records[unit]) for unit in part)
+
+    def listed(
+        self, wanted: Selection = ALL, limit: int | None = None, offset: int = 0
+    ) -> Iterator[ListedUnit]:
+        """What is listed of the wanted units, in the order (layer, index); no record is opened."""
+        query, values = listing(wanted, limit, offset)
+        yield from map(read_row, self._all(query, values))
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Number of units by (layer, verdict)."""
-        rows = self._all("SELECT layer, verdict, COUNT(*) FROM units GROUP BY layer, verdict", ())
+        rows = self._all("SELECT layer, verdict, COUNT(*) FROM listed GROUP BY layer, verdict", ())
         return {(str(layer), str(verdict)): int(count) for layer, verdict, count in rows}
+
+    def layers(self) -> list[str]:
+        """All layers, sorted: one step in the index for each, however many units it has."""
+        found: list[str] = []
+        while row := self._one(
+            "SELECT MIN(layer) FROM listed WHERE layer > ?", (found[-1] if found else "",)
+        ):
+            if row[0] is None:
+                break
+            found.append(str(row[0]))
+        return found
 
     def label_texts(self) -> list[str]:
         """All distinct label texts, sorted."""
         return [str(row[0]) for row in self._all("SELECT DISTINCT text FROM labels ORDER BY text", ())]
 
-    def labelled_units(self, texts: Sequence[str]) -> list[tuple[str, str]]:
-        """(unit, label text) of every label whose text is in `texts`, by layer and index."""
-        marks = ",".join("?" * len(texts))
+    def labelled_units(self, text: str, limit: int) -> list[str]:
+        """The first `limit` units that have the label `text`, by layer and index."""
         query = (
-            f"SELECT labels.unit, text FROM labels JOIN units ON units.unit = labels.unit"
-            f" WHERE text IN ({marks}) ORDER BY layer, idx, labels.unit, position"
+            "SELECT DISTINCT layer, idx, unit FROM labels WHERE text = ? ORDER BY layer, idx, unit LIMIT ?"
         )
-        return [(str(unit), str(text)) for unit, text in self._all(query, tuple(texts))]
+        return [str(row[2]) for row in self._all(query, (text, limit))]
+
+    def find_words(self, text: str, limit: int) -> list[str]:
+        """The `limit` label texts that have all words of `text` (or begin so), best first.
+
+        SQLite's FTS5 with Porter's stems, ordered by BM25 and the text.
+        """
+        asked = words(text)
+        if asked is None:
+            return []
+        query = (
+            "SELECT text FROM label_words WHERE label_words MATCH ?"
+            " AND EXISTS (SELECT 1 FROM labels WHERE labels.text = label_words.text)"
+            " ORDER BY bm25(label_words), text LIMIT ?"
+        )
+        return [str(row[0]) for row in self._all(query, (asked, limit))]
 
     def put_label_embeddings(self, texts: Sequence[str], vectors_td: NDArray[np.float32]) -> None:
         """Store unit-norm text embeddings ``(t, dim)`` of label texts for `search`."""
@@ -199,26 +219,25 @@ class CatalogueStore:
         )
 
     def label_embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
-        """Stored label texts and their embeddings ``(t, dim)``, those of refused labels too."""
+        """The texts of accepted labels that have an embedding, and their embeddings ``(t, dim)``."""
         import numpy as np
 
-        rows = self._all("SELECT text, vector FROM label_embeddings ORDER BY text", ())
-        vectors = [np.frombuffer(row[1], dtype=np.float32) for row in rows]
-        return [str(row[0]) for row in rows], np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+        query = (
+            "SELECT text, vector FROM label_embeddings"
+            " WHERE EXISTS (SELECT 1 FROM labels WHERE labels.text = label_embeddings.text) ORDER BY text"
+        )
+        rows = self._all(query, ())
+        vectors = np.frombuffer(b"".join(row[1] for row in rows), dtype=np.float32)
+        return [str(row[0]) for row in rows], vectors.reshape(len(rows), -1 if rows else 0)
 
-    def put_round(self, unit: UnitId, record: RoundRecord, calls: Iterable[Call] = ()) -> None:
-        """Acknowledge one round of one unit together with its ledger rows, in one transaction."""
-        rows = [
-            (
-                "INSERT INTO calls (unit, round, model, outcome, cached, input_tokens, output_tokens,"
-                " seconds, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (str(unit), record.round, call.model, call.outcome, int(call.cached), call.input_tokens,
-                 call.output_tokens, call.seconds, call.detail),
-            )
-            for call in calls
-        ]  # fmt: skip
+    def version(self) -> int:
+        """A number that changes whenever another process has changed the file."""
+        return int(self._all("PRAGMA data_version", ())[0][0])
+
+    def put_round(self, unit: UnitId, record: RoundRecord) -> None:
+        """Acknowledge one round of one unit."""
         insert = "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)"
-        self._write([(insert, (str(unit), record.round, record.model_dump_json())), *rows])
+        self._write([(insert, (str(unit), record.round, record.model_dump_json()))])
 
     def rounds(self, unit: UnitId) -> list[RoundRecord]:
         """The acknowledged rounds of a unit, in order."""
@@ -233,25 +252,6 @@ class CatalogueStore:
         rounds = [("DELETE FROM rounds WHERE unit = ?", (str(unit),)) for unit in units]
         if rounds:
             self._write([*rounds, ("DELETE FROM meta WHERE key = 'gate'", ())])
-
-    def get(self, key: str) -> str | None:
-        """A stored model answer (`ResponseCache`)."""
-        row = self._one("SELECT answer FROM responses WHERE key = ?", (key,))
-        return None if row is None else str(row[0])
-
-    def put(self, key: str, answer: str) -> None:
-        """Store a model answer durably (`ResponseCache`)."""
-        self._write([("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, answer))])
-
-    def call_totals(self) -> dict[str, int]:
-        """Calls made, answers from the cache, and tokens as far as servers reported them."""
-        row = self._one(
-            "SELECT COALESCE(SUM(NOT cached), 0), COALESCE(SUM(cached), 0), COALESCE(SUM(input_tokens), 0),"
-            " COALESCE(SUM(output_tokens), 0) FROM calls",
-            (),
-        )
-        names = ("calls", "from_cache", "input_tokens", "output_tokens")
-        return {name: int(value) for name, value in zip(names, row or (0, 0, 0, 0), strict=True)}
 
     def _write(self, statements: Sequence[Statement]) -> None:
         try:
@@ -276,19 +276,6 @@ class CatalogueStore:
     def _broken(self, error: sqlite3.DatabaseError) -> RunError:
         advice = "restore it, make room, or run again elsewhere"
         return RunError(f"{self.path} is not a readable catalogue ({error}): {advice}.")
-
-
-def _unit_rows(record: UnitRecord) -> list[Statement]:
-    texts = [label.text for label in record.labels]
-    return [
-        ("DELETE FROM labels WHERE unit = ?", (record.unit,)),
-        (
-            "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)",
-            (record.unit, record.layer, record.index, record.verdict, record.trust.verdict,
-             record.model_dump_json()),
-        ),
-        *(("INSERT INTO labels VALUES (?, ?, ?)", (record.unit, i, t)) for i, t in enumerate(texts)),
-    ]  # fmt: skip
 
 
 def _decoy_rows(decoys: Decoys) -> list[Statement]:

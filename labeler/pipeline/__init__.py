@@ -5,26 +5,31 @@ probe → activations → exemplars → visualisations → (proposals ⇄ checks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from labeler.allocator import keep_freed_memory
-from labeler.catalogue import CatalogueStore
+from labeler.catalogue import PRICES, CatalogueStore, Ledger
 from labeler.config import Config
-from labeler.pipeline.bench import Bench, by_layer
+from labeler.pipeline.bench import Bench
 from labeler.pipeline.evidence import evidence_stage
-from labeler.pipeline.inputs import claim_run, load_inputs, restrict_units
+from labeler.pipeline.inputs import Inputs, claim_run, load_inputs, restrict_units
 from labeler.pipeline.pass_stage import activations_stage, index_stage
-from labeler.pipeline.pictures import pictures_stage
+from labeler.pipeline.pictures import Pictures, pictures_stage
+from labeler.pipeline.plan import plan
 from labeler.pipeline.progress import Reporter, SilentReporter
 from labeler.pipeline.proposers import checked_endpoint, make_proposers
-from labeler.pipeline.reporting import write_report
 from labeler.pipeline.rounds import Rounds
 from labeler.pipeline.run_gate import read_run_gate
+from labeler.pipeline.unit_vectors import unit_vectors_stage
 from labeler.pipeline.verdicts import put_verdicts
+from labeler.propose.endpoint import Limit, parse_limit
+from labeler.records import RoundRecord, UnitId
+from labeler.run_report import write_report
 from labeler.storage import run_lock
 
-__all__ = ["plan", "run_pipeline"]
+__all__ = ["complete_run", "plan", "run_pipeline"]
 
 
 def run_pipeline(
@@ -34,57 +39,76 @@ def run_pipeline(
     units: tuple[str, ...] = (),
     trust_code: Path | None = None,
     reporter: Reporter | None = None,
+    budget: str | None = None,
 ) -> None:
     """Label the units of `config` into the run directory `out`, or go on with a run that stopped.
+
+    Args:
+        config: what to do.
+        out: the run directory.
+        units: restrict to these.
+        trust_code: the Python file that a ``file:`` target may execute.
+        reporter: where progress is shown.
+        budget: what all model calls of this run directory together may take: tokens or money, as
+            ``200000`` or ``2.50USD``.
 
     Raises:
         LabelerError: one sentence that says what to do. What was finished stays.
     """
     config = checked_endpoint(config)
-    reporter = reporter or SilentReporter()
+    limit = None if budget is None else parse_limit(budget, config.propose.prices)
     keep_freed_memory()
     with run_lock(out):
         inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
         claim_run(out, inputs)
-        for warning in inputs.warnings:
-            reporter.note(f"Warning: {warning}")
-        activations, key = activations_stage(out, inputs, reporter.stage("activations"))
-        index_stage(out, activations, key, config.activations.memory_gb)
-        evidence = evidence_stage(out, inputs, activations, key, reporter.stage("exemplars"))
-        bench = Bench(inputs, activations, evidence, read_run_gate(out))
-        live = [unit for unit in inputs.units if bench.alive(unit)]
-        pictures = pictures_stage(out, inputs, live, key, reporter.stage("visualisations"))
-        store = CatalogueStore(out / "catalogue.db")
-        try:
-            if not _settled(store):
-                rounds = Rounds(out, bench, pictures, store, make_proposers(bench, store))
-                records = rounds.complete(live, reporter.stage("rounds"))
-                put_verdicts(bench, pictures, records, store, reporter.stage("checks"))
-        finally:
-            store.close()
-        write_report(out, out / "report")
+        complete_run(out, inputs, reporter or SilentReporter(), limit)
+
+
+def complete_run(out: Path, inputs: Inputs, reporter: Reporter, limit: Limit | None = None) -> None:
+    """All stages of a run whose directory `out` is locked and claimed for `inputs`; see `run_pipeline`.
+
+    Raises:
+        LabelerError: one sentence that says what to do. What was finished stays.
+    """
+    for warning in inputs.warnings:
+        reporter.note(f"Warning: {warning}")
+    activations, key = activations_stage(out, inputs, reporter.stage("activations"))
+    index_stage(out, activations, key, inputs.config.activations.memory_gb)
+    evidence = evidence_stage(out, inputs, activations, key, reporter.stage("exemplars"))
+    unit_vectors_stage(out, evidence)
+    bench = Bench(inputs, activations, evidence, read_run_gate(out))
+    live = [unit for unit in inputs.units if bench.alive(unit)]
+    pictures = pictures_stage(out, inputs, evidence, live, key, reporter.stage("visualisations"))
+    with closing(CatalogueStore(out / "catalogue.db")) as store:
+        if not _settled(store):
+            records = _rounds(out, bench, pictures, store, limit, live, reporter)
+            put_verdicts(bench, pictures, records, store, reporter.stage("checks"))
+    write_report(out, out / "report")
+
+
+def _rounds(
+    out: Path,
+    bench: Bench,
+    pictures: Pictures,
+    store: CatalogueStore,
+    limit: Limit | None,
+    live: Sequence[UnitId],
+    reporter: Reporter,
+) -> dict[UnitId, list[RoundRecord]]:
+    """All rounds, with the ledger of their model calls beside the catalogue's own tables."""
+    with closing(Ledger(store.path)) as ledger:
+        ledger.put_note(PRICES, _prices(bench.inputs.config))
+        rounds = Rounds(out, bench, pictures, store, make_proposers(bench, ledger, limit))
+        return rounds.complete(live, reporter.stage("rounds"))
+
+
+def _prices(config: Config) -> str | None:
+    """Noted, so that `labeler cost` knows the prices of the config that ran last."""
+    prices = config.propose.prices
+    return None if prices is None else prices.model_dump_json()
 
 
 def _settled(store: CatalogueStore) -> bool:
     """Whether every unit has its verdict (the gate is written last) and none is to be asked for again."""
     failed = any(verdict == "failed" for _, verdict in store.counts())
     return store.meta("gate") is not None and not failed
-
-
-def plan(config: Config, *, units: tuple[str, ...] = (), trust_code: Path | None = None) -> dict[str, Any]:
-    """What a run would do, without doing it: units, images, pictures, and calls of a model endpoint."""
-    inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
-    asked = len(inputs.units)
-    pictures = config.visualise.images * asked if config.visualise.enabled else 0
-    calls = asked * config.refine.rounds if "vlm" in config.propose.kind else 0
-    return {
-        "target": inputs.target.name,
-        "units": asked,
-        "units_by_layer": {layer: len(units) for layer, units in by_layer(inputs.units).items()},
-        "images": len(inputs.probe.images),
-        "annotated_concepts": len(inputs.probe.concepts),
-        "synthetic_pictures": pictures,
-        "endpoint_calls_at_most": calls * 3,  # one answer, one re-ask, one with more tokens
-        "endpoint_calls_expected": calls,
-        "warnings": list(inputs.warnings),
-    }

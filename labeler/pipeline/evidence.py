@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from labeler.activations import BANDS, Activations, image_maps
 from labeler.exemplars.facets import find_facets
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.near_misses import near_misses
-from labeler.exemplars.regions import activating_region, crop_region, draw_tile, view
+from labeler.exemplars.regions import Region, activating_region, crop_region, draw_tile, view
 from labeler.exemplars.select import top_of_split
 from labeler.exemplars.splits import assign_splits, near_duplicate_groups
 from labeler.pipeline.bands import images_by_band
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TILE = 160  # pixels per side: a contact sheet of 24 stays readable at 1,000 px
+FACET_TILES = 3
+"""Least tiles of a facet that has as many exemplars: a proposer names what it is shown."""
+_WIDE = 0.75  # a crop this wide shows nothing that the tile does not
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def evidence_stage(
     """Build or load the exemplars stage; `key` is the fingerprint of the activations stage."""
     names = [str(unit) for unit in inputs.units]
     stage_key = fingerprint(
-        "exemplars", 2, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
+        "exemplars", 3, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
     )
 
     def build(directory: Path) -> None:
@@ -171,7 +174,47 @@ def _collect(
         done += len(ids)
         if progress is not None:
             progress(done, len(by_image))
-    return [_finish(draft, inputs) for draft in drafts]
+    found = [_finish(draft, inputs) for draft in drafts]
+    return _with_facet_tiles(found, inputs, activations, store)
+
+
+def _with_facet_tiles(
+    found: Sequence[UnitEvidence], inputs: Inputs, activations: Activations, store: ImageStore
+) -> list[UnitEvidence]:
+    """Every facet with tiles. Facets are known after all images were seen, so a few are seen again."""
+    wanted: dict[int, list[tuple[int, int]]] = {}  # image -> (unit's place, exemplar's place)
+    for place, item in enumerate(found):
+        for facet in item.facets:
+            own = [row for row, one in enumerate(item.exemplars) if one.facet == facet.index]
+            for row in own[:FACET_TILES]:
+                if item.exemplars[row].tile is None:
+                    wanted.setdefault(item.exemplars[row].image, []).append((place, row))
+    exemplars = [list(item.exemplars) for item in found]
+    settings = inputs.config
+    for ids, images, maps in image_maps(
+        inputs.target, inputs.probe, sorted(wanted), inputs.target.layers,
+        batch_size=settings.activations.batch_size, workers=settings.executor.workers,
+        decoding=settings.executor.decoding,
+    ):  # fmt: skip
+        for batch_row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
+            seen = view(image, inputs.target.view_box(*image.size), max(inputs.target.input_size))
+            for place, row in wanted[image_id]:
+                unit = found[place].unit
+                map_hw = maps[unit.side][batch_row, unit.index].cpu().numpy()
+                threshold = float(activations.layers[unit.side].threshold[unit.index])
+                drawn = draw_region(seen, activating_region(map_hw, threshold), store)
+                exemplars[place][row] = exemplars[place][row].model_copy(update=drawn)
+    return [replace(item, exemplars=tuple(own)) for item, own in zip(found, exemplars, strict=True)]
+
+
+def draw_region(seen: Image.Image, region: Region | None, store: ImageStore) -> dict[str, str | None]:
+    """Store what an `Exemplar` shows of a region: its `tile`, and its `crop` where that shows more."""
+    shown: dict[str, str | None] = {"tile": store.put(draw_tile(seen, region.mask if region else None, TILE))}
+    if region is not None:
+        part = crop_region(seen, region.box)
+        if part.width < _WIDE * seen.width:
+            shown["crop"] = store.put(part.resize((TILE, TILE), Image.Resampling.BICUBIC))
+    return shown
 
 
 def _draft(
@@ -233,16 +276,16 @@ def _look(
     position = int(np.flatnonzero(draft.ids == image_id)[0])
     region = activating_region(map_hw, threshold)
     shown = position < inputs.config.exemplars.shown
-    tile = store.put(draw_tile(seen, region.mask if region else None, TILE)) if shown else None
-    draft.exemplars[image_id] = Exemplar(
+    exemplar = Exemplar(
         image=image_id,
         path=path,
         activation=float(draft.values[position]),
         band="top",
         split="propose",
         region=region.box if region else None,
-        tile=tile,
     )
+    drawn = draw_region(seen, region, store) if shown else {}
+    draft.exemplars[image_id] = exemplar.model_copy(update=drawn)
     return [(draft, image_id, crop_region(seen, region.box) if region else seen)]
 
 

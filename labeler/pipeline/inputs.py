@@ -13,14 +13,16 @@ from typing import Any
 from labeler.config import Config
 from labeler.encoders import load_encoder
 from labeler.errors import ConfigError, RunError
+from labeler.pipeline.foreign_labels import ForeignLabels, read_foreign_labels
 from labeler.probes import load_probe
 from labeler.records import UnitId
 from labeler.run_directory import read_run
 from labeler.seams import Encoder, ProbeDataset, Target
-from labeler.storage import fingerprint, write_atomic
+from labeler.storage import file_sha256, fingerprint, write_atomic
 from labeler.targets import chosen_units, load_target, unit_names
 
 ANNOTATIONS = "annotations"
+LABELS = "labels."  # how the name of imported labels begins in a run directory
 _PACKAGES = ("labeler", "torch", "torchvision", "open_clip_torch", "timm", "faiss-cpu", "numpy", "pillow")
 
 
@@ -28,7 +30,8 @@ _PACKAGES = ("labeler", "torch", "torchvision", "open_clip_torch", "timm", "fais
 class Inputs:
     """Everything that the stages need.
 
-    `judges` are the image-text judges, in the config's order; `names` the names of named units.
+    `judges` are the image-text judges, in the config's order; `names` the names of named units; `labels`
+    those of ``propose.labels``.
     """
 
     config: Config
@@ -39,6 +42,7 @@ class Inputs:
     units: tuple[UnitId, ...]
     warnings: tuple[str, ...] = ()
     names: Mapping[UnitId, str] = field(default_factory=dict)
+    labels: ForeignLabels = field(default_factory=ForeignLabels)
 
     @property
     def encoders(self) -> dict[str, Encoder]:
@@ -83,7 +87,12 @@ def load_inputs(config: Config, *, trust_code: Path | None = None) -> Inputs:
     )
     named_units = unit_names(config.target)
     names = {unit: named_units[unit.layer][unit.index] for unit in units if unit.layer in named_units}
-    return Inputs(config, target, probe, encoder, judges, units, tuple(warnings), names)
+    labels = ForeignLabels()
+    if "imported" in config.propose.kind:
+        labels = read_foreign_labels(Path(config.propose.labels), units)
+        left_out = labels.warning(Path(config.propose.labels).name)
+        warnings += [left_out] if left_out else []
+    return Inputs(config, target, probe, encoder, judges, units, tuple(warnings), names, labels)
 
 
 def restrict_units(config: Config, units: tuple[str, ...]) -> Config:
@@ -130,17 +139,21 @@ def claim_directory(out: Path, description: dict[str, Any]) -> None:
                 f"{out} belongs to another config or other inputs; give another --out or delete it."
             )
         return
-    # Hidden files may be there: the lock, and what a kill left of an unfinished run.json.
-    if out.exists() and any(not item.name.startswith(".") for item in out.iterdir()):
+    # Labels to judge may be there, and hidden files: the lock, and what a kill left of a torn run.json.
+    if out.exists() and any(not item.name.startswith((".", LABELS)) for item in out.iterdir()):
         raise RunError(f"{out} is not empty and is not a run directory; give another --out.")
     write_atomic(path, json.dumps(description, indent=1, sort_keys=True).encode())
 
 
 def describe_run(inputs: Inputs) -> dict[str, Any]:
     """What run.json says: the config, what it named when the run began, and the versions of the packages."""
-    config = inputs.config.model_dump(mode="json", exclude={"executor"})
+    # How an endpoint is asked changes no question, so a run may go on at another pace.
+    asking = {"concurrency", "timeout", "retries", "batch", "prices", "api_key_env"}
+    config = inputs.config.model_dump(mode="json", exclude={"executor": True, "propose": asking})
+    labels = config["propose"].pop("labels")  # by their bytes, wherever they lie
+    parts = [file_sha256(Path(labels))] if labels else []
     return {
-        "fingerprint": fingerprint(config, inputs.key),
+        "fingerprint": fingerprint(config, inputs.key, *parts),
         "config": inputs.config.model_dump(mode="json"),
         "target": {"name": inputs.target.name, "fingerprint": inputs.target.fingerprint},
         "probe": {

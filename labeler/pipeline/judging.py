@@ -26,11 +26,11 @@ from labeler.config import Config
 from labeler.errors import RunError
 from labeler.exemplars.images import encode_webp
 from labeler.pipeline.deciding import control, decide_again
-from labeler.pipeline.reporting import write_report
 from labeler.pipeline.run_gate import write_run_gate
 from labeler.pipeline.sheet import person_sheet
 from labeler.records import Answer, Judgement, UnitRecord
 from labeler.run_directory import read_run
+from labeler.run_report import write_report
 from labeler.storage import run_lock, write_atomic
 
 SAMPLE, SEED = 100, 0

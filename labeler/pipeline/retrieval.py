@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_COLUMNS = 1024  # units whose activations are in memory at once
+
+
 class Retrieval:
     """Reads the activations stage of a run, and its index stage with memory mapping where there is one.
 
@@ -104,6 +107,29 @@ class Retrieval:
         others = ids != known
         return self._named(cosines[others][:k], ids[others][:k])
 
+    def correlated_units(self, unit: UnitId, others: Sequence[UnitId], k: int) -> list[tuple[UnitId, float]]:
+        """The `k` of `others` whose spatial maxima go with those of `unit`, with Pearson's r, greatest first.
+
+        Over the images that are indexed; a unit that gives the same on all of them is left out.
+        """
+        known = self._layer(unit.side)
+        if not 0 <= unit.index < known.maxima.shape[1]:
+            raise CatalogueError(f"Layer {unit.side} has units 0 to {known.maxima.shape[1] - 1}.")
+        own_n = _standard(np.asarray(known.maxima[:, [unit.index]]))[:, 0]
+        by_side: dict[str, list[UnitId]] = {}
+        for other in others:
+            if other != unit:
+                by_side.setdefault(other.side, []).append(other)
+        found: list[tuple[UnitId, float]] = []
+        for side, units in by_side.items():
+            maxima = self._layer(side).maxima
+            for start in range(0, len(units), _COLUMNS):
+                part = units[start : start + _COLUMNS]
+                r_u = own_n @ _standard(maxima[:, [other.index for other in part]])
+                found += zip(part, r_u.tolist(), strict=True)
+        found = [(other, r) for other, r in found if np.isfinite(r)]
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
+
     def top_by_unit(self, unit: UnitId, k: int) -> list[tuple[str, float]]:
         """Paths and pooled maxima of the `k` images that activate a unit most, strongest first."""
         layer = self._layer(unit.side)
@@ -168,3 +194,11 @@ class Retrieval:
             except MissingExtraError as error:
                 raise EncoderError(str(error)) from None
         return self._encoder
+
+
+def _standard(values_nu: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Columns centred and of unit norm; NaN where a column does not change."""
+    centred_nu = values_nu.astype(np.float64) - values_nu.mean(axis=0, dtype=np.float64)
+    norms_u = np.linalg.norm(centred_nu, axis=0)
+    standard: NDArray[np.float64] = centred_nu / np.where(norms_u > 1e-12, norms_u, np.nan)
+    return standard

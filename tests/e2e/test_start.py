@@ -102,6 +102,10 @@ def test_every_command_line_in_the_readme_is_one_that_exists() -> None:
         assert {word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= known, line
 
 
+def test_every_command_is_in_the_readme() -> None:
+    assert {line.split()[1] for line in readme_commands()} >= set(commands())
+
+
 def test_options_that_the_readme_speaks_of_exist() -> None:
     known = {
         option for command in commands().values() for parameter in command.params for option in parameter.opts

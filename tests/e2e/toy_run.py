@@ -85,7 +85,6 @@ def rows_of(run: Path) -> dict[str, list[tuple[Any, ...]]]:
         "labels": "SELECT unit, position, text FROM labels",
         "label_embeddings": "SELECT text, vector FROM label_embeddings",
         "decoys": "SELECT position, unit, labels FROM decoys",
-        "calls": "SELECT unit, round, model, outcome, detail FROM calls",
         "meta": "SELECT key, value FROM meta",
     }
     connection = sqlite3.connect(f"file:{run / 'catalogue.db'}?mode=ro", uri=True)
