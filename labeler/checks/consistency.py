@@ -4,6 +4,9 @@
 the unit's synthetic pictures, *agreement* whether those pictures and exemplars are of one kind, with no label
 at all. FVs are out of domain for every image-text model, so they are centred by their own mean, never by that
 of the photographs; and a judge that cannot match FVs to photographs in this layer does not speak of them.
+
+In ``eval sanity`` (demo setting) *real* passes the missing-label test and fails the extra-label test: it
+looks at top images alone, which a label that is too broad describes as well.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Bau, Zhou, Khosla, Oliva & Torralba (2017), "Network Dissection", sec. 2: mask ``M = up(a) > T_u`` and
 ``IoU(u,c) = Σ|M∩L_c| / (Σ|M over images annotated with c's category| + Σ|L_c| - Σ|M∩L_c|)``.
+
+In ``eval sanity`` (demo setting) it passes the extra-label test and fails the missing-label test: a label
+that has lost half of its masks loses little IoU.
 """
 
 from __future__ import annotations
