@@ -52,7 +52,7 @@ class ListedUnit:
 
     unit: str
     layer: str
-    index: int  # a unit has an index; of a tuple nobody asks one
+    index: int
     name: str
     verdict: VerdictName
     trust: TrustName

@@ -104,7 +104,7 @@ class Maco:
     louder than a photograph. The magnitudes are those of logits, in which the pictures are made.
     """
 
-    rate = 10.0
+    rate = 4.0
 
     def __init__(
         self, size: tuple[int, int], device: torch.device, statistics: Natural | None = None

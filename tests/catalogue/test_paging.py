@@ -62,7 +62,7 @@ UNITS = st.lists(
     st.sampled_from([None, "accepted"]),
     st.sampled_from(["", "dott", "a:1"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_pages_are_slices_of_all_units_that_a_filter_lets_through(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple],

@@ -37,7 +37,7 @@ def read_chunk(path: Path) -> list[list[object]]:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_data_comes_back_from_a_script_and_can_end_nothing(value: object) -> None:
     text = script_data(value)
     assert json.loads(text) == value

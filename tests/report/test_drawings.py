@@ -37,7 +37,7 @@ def numbers(svg: ET.Element, tag: str, kind: str, name: str) -> list[float]:
 
 
 @given(st.sampled_from(sorted(MEANING)), VALUES, st.none() | VALUES)
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_value_is_drawn_inside_and_its_bound_to_its_left(
     name: str, value: float, low: float | None
 ) -> None:
@@ -60,7 +60,7 @@ def test_larger_values_are_further_right_and_zero_is_marked() -> None:
 
 
 @given(VALUES, VALUES)
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_nulls_are_drawn_inside_and_said_with_their_numbers(z: float, units_z: float) -> None:
     svg = ET.fromstring(nulls_svg(ok(0.1, z=z, units_z=units_z)))
     said = svg.get("aria-label", "")
@@ -108,7 +108,7 @@ def test_a_histogram_of_nothing_is_nothing() -> None:
     st.none() | st.floats(0, 1),
     st.booleans(),
 )
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_distributions_hold_every_group_and_stay_inside(
     one: list[float], other: list[float], mark: float | None, logarithmic: bool
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -55,8 +56,11 @@ def test_a_list_with_a_filter_takes_less_than_300_ms(large: Path) -> None:
         "worst first": lambda: pages.find(Filter(verdict="accepted"), order="worst"),
         "counts": lambda: pages.counts("verdict"),
     }
+    gc.collect()
+    gc.freeze()  # the many objects of the test process are not those of a user's
     measured = {name: seconds(question, time.process_time) for name, question in asked.items()}
     print({name: f"{1000 * found:.0f} ms" for name, found in measured.items()})
+    gc.unfreeze()
     assert max(measured.values()) < 0.3
     pages.close()
 

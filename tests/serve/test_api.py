@@ -130,7 +130,7 @@ def test_answers_are_as_described_whatever_is_asked(server: Server, mode: Genera
     for operation in operations:
 
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
         def holds(case: schemathesis.Case) -> None:
             case.call_and_validate(timeout=120)
 

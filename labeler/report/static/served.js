@@ -32,7 +32,7 @@
     } catch {
       line.textContent = "The server does not answer.";
     }
-    setTimeout(follow, 10000);
+    setTimeout(follow, 5000);
   }
 
   follow();
