@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from labeler.builtin.scenes import CONCEPTS
+from labeler.builtin.scenes import CONCEPTS, render_scene
 from labeler.seams import Encoder
 
 from .sheet_reading import Shown, Tile, read_request
@@ -35,6 +36,9 @@ HOLDS = 0.15
 Candidate = tuple[str, str, tuple[str, ...]]  # label, op of its formula ("" for none), terms
 
 
+_SCENES, _SEED = 120, 987_654  # rendered for `_typical`, of a seed that no probe has
+
+
 class SeeingModel:
     """Answers chat completions. Safe to call from threads.
 
@@ -50,6 +54,7 @@ class SeeingModel:
         self.words = tuple(concept.name for concept in CONCEPTS)
         self._category = {concept.name: concept.category for concept in CONCEPTS}
         self._texts_cd = eyes.embed_texts(self.words)
+        self._mean_c, self._spread_c = self._typical()
         self._lock = threading.Lock()
         self.answers = self.wrong_answers = 0
 
@@ -146,10 +151,26 @@ class SeeingModel:
         means = [self._embed([tile.look for tile in group]).mean(axis=0) for group in groups if group]
         return np.mean(means, axis=0) if means else np.zeros(len(self.words), np.float32)
 
-    def _embed(self, images: Sequence[Any]) -> NDArray[np.float32]:
-        """Scores ``(n, c)`` of every word on images."""
+    def _embed(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Scores ``(n, c)`` of every word on images, in standard deviations over any images."""
+        return (self._cosines(images) - self._mean_c) / self._spread_c
+
+    def _cosines(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         pixels = torch.stack([self._eyes.prepare(image) for image in images])
         return np.asarray(self._eyes.embed_images(pixels) @ self._texts_cd.T)
+
+    def _typical(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and spread of every word's cosine ``(c,)`` over scenes and parts of scenes: what anybody knows
+        who has seen many pictures, and without which a word that is a little true of all is always first."""
+        generator = np.random.default_rng(_SEED)
+        images = []
+        for number in range(_SCENES):
+            scene = Image.fromarray(render_scene(_SEED, number, 224).image)
+            side = int(generator.integers(64, 224))
+            left, top = (int(place) for place in generator.integers(0, 225 - side, 2))
+            images += [scene, scene.crop((left, top, left + side, top + side))]
+        cosines_nc = np.concatenate([self._cosines(images[n : n + 32]) for n in range(0, len(images), 32)])
+        return cosines_nc.mean(axis=0), cosines_nc.std(axis=0)
 
 
 def _compound(op: str, *terms: str) -> Candidate:

@@ -314,8 +314,8 @@ class RefineConfig(Section):
     """Rounds of propose and check."""
 
     rounds: int = Field(default=3, ge=1, le=20)
-    patience: int = Field(default=1, ge=1)
-    """Rounds without a better label on `feedback` before stopping."""
+    patience: int = Field(default=2, ge=1)
+    """Rounds without a better label on `feedback` before stopping: a model may be wrong once."""
     show_failures: bool = True
     """Show the model where its best label failed. false is the control of `labeler eval rounds`."""
 

@@ -32,6 +32,7 @@ SUITES = {
     "sanity": "the missing-label and extra-label tests on every check",
     "simulation": "label-predicted against real activation on held-out images, by a judge nobody used",
     "speed": "each part against a plain loop that does the same, in one run",
+    "vlm": "the whole loop on the demo's units with a language model, or with its recorded answers",
 }
 """Suites by name, with what they measure. Each is the module ``eval/NAME.py`` with a function ``main``."""
 

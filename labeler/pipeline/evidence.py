@@ -22,13 +22,15 @@ from labeler.exemplars.splits import assign_splits, near_duplicate_groups
 from labeler.pipeline.bands import images_by_band
 from labeler.pipeline.inputs import Inputs
 from labeler.records import BandName, Exemplar, Facet, SplitName, UnitId
-from labeler.seams import Progress
+from labeler.seams import Progress, Target
 from labeler.storage import fingerprint, stage_directory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TILE = 160  # pixels per side: a contact sheet of 24 stays readable at 1,000 px
+VIEW = 384
+"""Least side of the view that tiles and enlarged regions are cut from: a third of it still fills a tile."""
 FACET_TILES = 3
 """Least tiles of a facet that has as many exemplars: a proposer names what it is shown."""
 _WIDE = 0.75  # a crop this wide shows nothing that the tile does not
@@ -78,7 +80,7 @@ def evidence_stage(
     """Build or load the exemplars stage; `key` is the fingerprint of the activations stage."""
     names = [str(unit) for unit in inputs.units]
     stage_key = fingerprint(
-        "exemplars", 3, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
+        "exemplars", 4, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
     )
 
     def build(directory: Path) -> None:
@@ -166,7 +168,7 @@ def _collect(
     ):  # fmt: skip
         crops: list[tuple[_Draft, int, Image.Image]] = []
         for row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
-            seen = view(image, inputs.target.view_box(*image.size), max(inputs.target.input_size))
+            seen = displayed(image, inputs.target)
             for draft in by_image[image_id]:
                 map_hw = maps[draft.unit.side][row, draft.unit.index].cpu().numpy()
                 crops += _look(draft, image_id, seen, map_hw, inputs, activations, store)
@@ -197,7 +199,7 @@ def _with_facet_tiles(
         decoding=settings.executor.decoding,
     ):  # fmt: skip
         for batch_row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
-            seen = view(image, inputs.target.view_box(*image.size), max(inputs.target.input_size))
+            seen = displayed(image, inputs.target)
             for place, row in wanted[image_id]:
                 unit = found[place].unit
                 map_hw = maps[unit.side][batch_row, unit.index].cpu().numpy()
@@ -205,6 +207,11 @@ def _with_facet_tiles(
                 drawn = draw_region(seen, activating_region(map_hw, threshold), store)
                 exemplars[place][row] = exemplars[place][row].model_copy(update=drawn)
     return [replace(item, exemplars=tuple(own)) for item, own in zip(found, exemplars, strict=True)]
+
+
+def displayed(image: Image.Image, target: Target) -> Image.Image:
+    """What the target sees of an image, as it is shown to people and models."""
+    return view(image, target.view_box(*image.size), max(VIEW, *target.input_size))
 
 
 def draw_region(seen: Image.Image, region: Region | None, store: ImageStore) -> dict[str, str | None]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from labeler.activations import image_maps
 from labeler.checks import LayerData
 from labeler.exemplars.images import ImageStore
-from labeler.exemplars.regions import activating_region, draw_tile, view
+from labeler.exemplars.regions import activating_region, draw_tile
 from labeler.pipeline.bench import Bench
-from labeler.pipeline.evidence import TILE, draw_region
+from labeler.pipeline.evidence import TILE, displayed, draw_region
 from labeler.records import BandName, Exemplar, Label, UnitId
 from labeler.refine import failures
 
@@ -78,17 +77,14 @@ class Failing:
 
     def _exemplar(self, image_id: int, activation: float, band: BandName) -> Exemplar:
         if image_id not in self._plain:
-            seen = self._view(image_id, self.bench.inputs.probe.image(image_id))
+            inputs = self.bench.inputs
+            seen = displayed(inputs.probe.image(image_id), inputs.target)
             self._plain[image_id] = ImageStore(self.run / "images").put(draw_tile(seen, None, TILE))
         path = self.bench.inputs.probe.images[image_id].path
         return Exemplar(
             image=image_id, path=path, activation=activation, band=band, split="feedback",
             tile=self._plain[image_id],
         )  # fmt: skip
-
-    def _view(self, image_id: int, image: Image.Image) -> Image.Image:
-        target = self.bench.inputs.target
-        return view(image, target.view_box(*image.size), max(target.input_size))
 
     def _regions(self, misses: Mapping[UnitId, Sequence[Exemplar]]) -> dict[tuple[UnitId, int], Exemplar]:
         """The misses with their region drawn, by unit and image."""
@@ -104,7 +100,7 @@ class Failing:
             decoding=inputs.config.executor.decoding,
         ):  # fmt: skip
             for row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
-                seen = self._view(image_id, image)
+                seen = displayed(image, inputs.target)
                 for unit, item in wanted[image_id]:
                     map_hw = maps[unit.side][row, unit.index].cpu().numpy()
                     threshold = float(self.bench.activations.layers[unit.side].threshold[unit.index])

@@ -20,8 +20,8 @@ _STEPS = 3  # of the ladder: one answer, one re-ask, one with more tokens
 def plan(config: Config, *, units: tuple[str, ...] = (), trust_code: Path | None = None) -> dict[str, Any]:
     """Units, images and pictures of a run, and what it would ask of a model endpoint.
 
-    ``expected`` is one usable answer for every unit and round; ``at_most`` adds every re-ask, but no retry of
-    a failed attempt. Input tokens are expected by a rule (text by length, pictures by size); models differ,
+    Expected is one usable answer for every unit and round; at most adds every re-ask, but no retry of a
+    failed attempt. Input tokens are expected by a rule (text by length, pictures by size); models differ,
     and `--budget` goes by what the server reports.
     """
     inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
@@ -43,24 +43,22 @@ def _endpoint(inputs: Inputs, units: int) -> dict[str, Any]:
     config = inputs.config
     calls = units * config.refine.rounds if asks_a_model(config) else 0
     sees = "vlm" in config.propose.kind
-    given = _input_tokens(config, sees) if calls else 0
-    most = config.propose.max_tokens
-    tokens = {
-        "expected": {"input": calls * given, "output": calls * most},
-        "at_most": {"input": calls * _STEPS * given, "output": calls * (_STEPS - 1 + LONGER) * most},
-    }
+    given, most = (_input_tokens(config, sees) if calls else 0), config.propose.max_tokens
+    expected = calls * given, calls * most
+    at_most = calls * _STEPS * given, calls * (_STEPS - 1 + LONGER) * most
     found: dict[str, Any] = {
         "sheets": calls if sees else 0,
-        "calls": {"expected": calls, "at_most": calls * _STEPS},
-        "tokens": tokens,
+        "endpoint_calls_expected": calls,
+        "endpoint_calls_at_most": calls * _STEPS,
+        "input_tokens_expected": expected[0],
+        "output_tokens_expected": expected[1],
+        "tokens_at_most": sum(at_most),
     }
     prices = config.propose.prices
     if calls and prices is not None:
-        money = {name: cost(part["input"], part["output"], prices) for name, part in tokens.items()}
-        found["money"] = {
-            **{name: round(value, 4) for name, value in money.items()},
-            "currency": prices.currency,
-        }
+        found["money_expected"] = round(cost(*expected, prices), 4)
+        found["money_at_most"] = round(cost(*at_most, prices), 4)
+        found["currency"] = prices.currency
     return found
 
 

@@ -22,6 +22,9 @@ from labeler.records import Label, RoundRecord, UnitId
 from labeler.refine import Step, next_step
 from labeler.seams import Progress, Proposal, Proposer
 
+SETTLED = 0.5
+"""The gate's score from which on a label that passes ends the search: more likely right than not. Where a cut
+is known only at the end of the run, one more round costs less than a part in place of the whole."""
 CHUNK = 64
 """Units checked together: a kill repeats at most their checks (their model answers are cached)."""
 
@@ -71,9 +74,13 @@ class Rounds:
         return next_step(
             records,
             facets,
-            lambda label: self.bench.gate.judge(label, tests).eligibility.passes,
+            lambda label: self._settles(label, tests),
             config.refine,
         )
+
+    def _settles(self, label: Label, tests: int) -> bool:
+        passes = self.bench.gate.judge(label, tests).eligibility.passes
+        return passes and (label.score or 0.0) >= SETTLED
 
     def _round(self, units: Sequence[UnitId], records: dict[UnitId, list[RoundRecord]], number: int) -> None:
         """One round of all units that go on: they are asked for at once, and checked as the answers come."""

@@ -336,7 +336,7 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(toy_run: ToyRun, tmp
     assert sorted(tmp_path.rglob("*")) == before
     plan = outcome.json
     assert (plan["units"], plan["images"], plan["synthetic_pictures"]) == (12, 220, 24)
-    assert plan["calls"] == {"expected": 0, "at_most": 0}
+    assert plan["endpoint_calls_at_most"] == 0
     assert "12" in run_toy(config, tmp_path / "never", "--dry-run").out
 
 
@@ -353,8 +353,8 @@ def test_a_plan_for_an_endpoint_counts_its_calls(toy_run: ToyRun) -> None:
         toy_run.config, Path("never"), "--dry-run", "--json", "--set",
         "propose={kind: vlm, model: m, base_url: 'http://127.0.0.1:9/v1'}",
     ).json  # fmt: skip
-    assert plan["calls"]["expected"] == 24
-    assert plan["calls"]["at_most"] >= 24
+    assert plan["endpoint_calls_expected"] == 24
+    assert plan["endpoint_calls_at_most"] >= 24
 
 
 def test_an_encoder_that_also_judges_is_warned_of(toy_run: ToyRun) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from pytest_httpserver import HTTPServer
 
 import labeler
 from labeler import cli
+from labeler.cost import run_cost
 from labeler.encoders import load_encoder
 from labeler.run_directory import run_status
 
@@ -55,9 +59,13 @@ class Loop:
     server: HTTPServer
     model: seeing.SeeingServer
 
-    def command(self) -> int:
+    def arguments(self) -> list[str]:
+        """Those of `labeler run`."""
+        return ["run", str(self.config), "--out", str(self.run), "--trust-code", str(NETWORK)]
+
+    def command(self, *more: str) -> int:
         """`labeler run`, its exit status."""
-        argv = ["labeler", "run", str(self.config), "--out", str(self.run), "--trust-code", str(NETWORK)]
+        argv = ["labeler", *self.arguments(), *more]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", argv)
             with pytest.raises(SystemExit) as ended:
@@ -280,3 +288,56 @@ def test_the_key_is_in_no_file_and_on_no_screen(
     for run in (stages[0].run, healthy.run):
         leaks = [path for path in run.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
         assert leaks == []
+
+
+def test_a_budget_pauses_the_run_before_the_call_that_would_exceed_it(
+    stages: tuple[Loop, str], healthy: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = stages[0].on(tmp_path / "budget")
+    assert loop.command("--budget", "9000") == 4
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("labeler: ")]
+    assert len(said) == 1
+    assert "the budget of 9,000 tokens" in said[0]
+    spent = run_cost(loop.run)
+    assert 1 <= loop.calls() < healthy.calls()
+    assert 0 < spent["input_tokens"] + spent["output_tokens"] <= 9000
+    assert loop.command("--budget", "0.01EUR") == 2  # no prices in the config
+    calls = loop.calls()
+    assert loop.command("--set", "propose.prices={input: 1, output: 2, currency: EUR}") == 0
+    assert calls < loop.calls() == healthy.calls()  # nothing was paid for twice
+    assert run_cost(loop.run)["money"] == pytest.approx(
+        (960 - 60 + 2 * 60) * (loop.calls() + 1) / 1e6, rel=0.01
+    )
+    with labeler.Catalogue.open(loop.run) as one, labeler.Catalogue.open(healthy.run) as other:
+        assert list(one) == list(other)
+
+
+def test_a_dry_run_says_what_would_be_asked(healthy: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert healthy.command("--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["units"] == 6
+    assert plan["sheets"] == plan["endpoint_calls_expected"] == 12
+    assert plan["endpoint_calls_at_most"] == 36
+    assert plan["output_tokens_expected"] == 12 * 800
+    assert 12 * 1000 < plan["input_tokens_expected"] < 12 * 6000
+    assert plan["tokens_at_most"] > 3 * plan["input_tokens_expected"]
+    assert "currency" not in plan
+    prices = "propose.prices={input: 1, output: 2, currency: EUR}"
+    assert healthy.command("--dry-run", "--json", "--set", prices) == 0
+    plan = json.loads(capsys.readouterr().out)
+    tokens = plan["input_tokens_expected"] + 2 * plan["output_tokens_expected"]
+    assert (plan["money_expected"], plan["currency"]) == (round(tokens / 1e6, 4), "EUR")
+
+
+def test_a_kill_while_units_are_asked_for_repays_at_most_the_calls_in_flight(
+    stages: tuple[Loop, str], healthy: Loop, tmp_path: Path
+) -> None:
+    loop = stages[0].on(tmp_path / "killed")
+    command = [sys.executable, "-m", "tests.e2e.killed_run", "SIGKILL", "call", "3", "--", *loop.arguments()]
+    killed = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert 1 <= loop.calls() < healthy.calls()
+    assert loop.command() == 0
+    assert loop.calls() - healthy.calls() <= 8  # propose.concurrency
+    with labeler.Catalogue.open(loop.run) as one, labeler.Catalogue.open(healthy.run) as other:
+        assert list(one) == list(other)

@@ -171,6 +171,7 @@
     window.addEventListener("popstate", start);
     window.addEventListener("hashchange", start);
     start();
+    if (toHash(fromHash()) !== "#units") field("units").scrollIntoView();
   }
 
   function start() {
