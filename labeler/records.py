@@ -173,7 +173,8 @@ class Visualisation(Record):
     gives for the finished picture (spatial maximum), null when the optimisation failed (`why`).
 
     `parametrisation` is what was optimised (``""`` in records older than the choice) and `steps` for how
-    long. `faded` is the same picture, greyed where the unit did not look; MACO has it.
+    long. `faded` is the same picture, greyed where the unit did not look; MACO has it. `second` pictures were
+    made in another parametrisation to see whether the first can be trusted; no proposer sees them.
     """
 
     facet: int = 0
@@ -184,6 +185,7 @@ class Visualisation(Record):
     tile: str | None = None
     faded: str | None = None
     why: str = ""
+    second: bool = False
 
 
 class Facet(Record):

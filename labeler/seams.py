@@ -49,6 +49,13 @@ class Target(Protocol):
         """
         ...
 
+    def earlier(self, layer: str, count: int) -> tuple[str, ...]:
+        """Paths of the last `count` modules with weights that run before `layer` is computed, in order.
+
+        `maps` takes them like layers.
+        """
+        ...
+
     def maps(self, images_bchw: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Activation maps ``(b, u, h, w)`` of `layers` for prepared images.
 
@@ -159,7 +166,7 @@ class FacetEvidence:
 
 @dataclass(frozen=True)
 class Tried:
-    """A label that was checked on `feedback` in an earlier round, with the score it got in [-1, 1]."""
+    """A label that was checked on `feedback` in an earlier round, with the score it got in [0, 1]."""
 
     text: str
     facet: int

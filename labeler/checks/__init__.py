@@ -13,11 +13,18 @@ import numpy as np
 
 from labeler.checks.auprc import check_auprc
 from labeler.checks.calibration import Calibration, expected_precision_cut, shipped
-from labeler.checks.consistency import Agreement, check_real, check_synthetic, measure_agreement
+from labeler.checks.consistency import (
+    Agreement,
+    check_real,
+    check_synthetic,
+    mean_pictures,
+    measure_agreement,
+)
 from labeler.checks.coverage import coverage, presence_threshold
 from labeler.checks.data import LayerData, Pairs, PictureData, Readings, rounded
 from labeler.checks.decoys import Cut, choose_decoys, decoy_cut
 from labeler.checks.gate import Gate, Judged
+from labeler.checks.informativeness import Informativeness, informativeness
 from labeler.checks.intervention import Interventions, check_intervention
 from labeler.checks.iou import Dissection, check_iou
 from labeler.checks.judges import (
@@ -35,6 +42,7 @@ from labeler.checks.judges import (
 )
 from labeler.checks.location import check_location
 from labeler.checks.nulls import subset_draws
+from labeler.checks.paths import PathCodes, PathSignals, path_likeness, place_weights
 from labeler.checks.prediction import check_prediction
 from labeler.checks.rivals import Kin, Rivals, Words
 from labeler.checks.trust import NaturalRange, judge_picture
@@ -44,11 +52,12 @@ from labeler.records import CheckResult, Label
 
 __all__ = [
     "CHECKS", "Agreement", "AnnotationJudge", "Calibration", "Cut", "Decision", "Dissection",
-    "EncoderJudge", "Gate", "Interventions", "Judge", "Judged", "Kin", "LayerData", "NaturalRange",
-    "PictureData", "Reading", "Rivals", "Words", "annotation_judge", "check_labels", "choose_decoys",
-    "coverage", "decide", "decoy_cut", "enough_images", "expected_precision_cut", "judge_picture",
-    "layer_agreements", "presence_threshold", "read_label", "read_labels", "shipped", "terms_of",
-    "text_similarity", "unit_agreement",
+    "EncoderJudge", "Gate", "Informativeness", "Interventions", "Judge", "Judged", "Kin", "LayerData",
+    "NaturalRange", "PathCodes", "PathSignals", "PictureData", "Reading", "Rivals", "Words",
+    "annotation_judge", "check_labels", "choose_decoys", "coverage", "decide", "decoy_cut",
+    "enough_images", "expected_precision_cut", "informativeness", "judge_picture", "layer_agreements",
+    "mean_pictures", "path_likeness", "place_weights", "presence_threshold", "read_label",
+    "read_labels", "shipped", "terms_of", "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
 CHECKS = (

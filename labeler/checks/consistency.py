@@ -130,8 +130,8 @@ def measure_agreement(
     own = {owner.index for owner in pictures.owners if owner.side == data.layer}
     units = [unit for unit in data.position if unit in own]
     columns = np.array([data.position[unit] for unit in units], dtype=np.int64)
-    likeness = _likeness(data, judge, _mean_pictures(data.layer, units, pictures, judge.name), columns)
-    percentile_p, others_p = _percentiles(likeness.own_p, likeness.others_pu)
+    likeness = _likeness(data, judge, mean_pictures(data.layer, units, pictures, judge.name), columns)
+    percentile_p, others_p = percentiles(likeness.own_p, likeness.others_pu)
     why_p = [
         _few_exemplars(int(count))
         or ("" if np.isfinite(value) else f"the judge {judge.name} has no embedding of its pictures")
@@ -178,7 +178,7 @@ def _likeness(data: LayerData, judge: EncoderJudge, pictured_pd: Floats, columns
     )
 
 
-def _mean_pictures(layer: str, units: Sequence[int], pictures: PictureData, judge: str) -> Floats:
+def mean_pictures(layer: str, units: Sequence[int], pictures: PictureData, judge: str) -> Floats:
     """Mean of each unit's centred FV embeddings; NaN where none could be embedded. ``(p, d)``."""
     pictures_fd = centred(pictures.embeddings[judge]).astype(np.float64)
     readable_f = np.isfinite(pictures_fd).all(axis=1)
@@ -194,7 +194,7 @@ def _mean_pictures(layer: str, units: Sequence[int], pictures: PictureData, judg
     return np.array(means).reshape(len(units), pictures_fd.shape[1])
 
 
-def _percentiles(own_p: Floats, others_pu: Floats) -> tuple[Floats, Integers]:
+def percentiles(own_p: Floats, others_pu: Floats) -> tuple[Floats, Integers]:
     """Share of the others below each value, ties counting half, and how many others there are."""
     count_p = np.isfinite(others_pu).sum(axis=1)
     below_p = (others_pu < own_p[:, None]).sum(axis=1) + 0.5 * (others_pu == own_p[:, None]).sum(axis=1)

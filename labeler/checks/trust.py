@@ -1,24 +1,28 @@
 """Trust in the synthetic picture: is it of one kind with the photographs, and does it drive the unit?
 
-The constants are a first version, set by hand: no attack has been used to fit them.
+Two witnesses are asked: the target itself, by the layers before the unit (`labeler.checks.paths`), and an
+image-text judge where it can read pictures (*agreement*). Neither decides on a label.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from labeler.checks.informativeness import Informativeness
+from labeler.checks.paths import PathSignals
 from labeler.records import CheckResult, Trust, TrustName
 
 AGREES = 0.9
 """Percentile from which the picture is like the unit's own exemplars rather than those of others."""
 CHANCE = 0.5
 """Percentile at or below which the picture is no more like the unit's exemplars than like anybody's."""
-FAR = 3.0
-"""So many times further above the median than the natural 99.9th percentile is far out of range."""
-SIGNIFICANT = 0.05
+USUAL = 0.9
+"""Where half the layer's pictures find their own exemplars less well than this, one that does not is nothing
+special. Of EfficientNet-Lite0 on rendered scenes, blocks.2 and blocks.4 are above it and blocks.6 is not."""
 
 
 @dataclass(frozen=True)
@@ -31,69 +35,121 @@ class NaturalRange:
 
 
 def judge_picture(
-    agreement: CheckResult, picture_activations: Sequence[float], natural: NaturalRange
+    agreement: CheckResult,
+    path: PathSignals,
+    picture_activations: Sequence[float],
+    natural: NaturalRange,
+    told: Informativeness | None = None,
 ) -> Trust:
     """How far a unit's synthetic pictures may be trusted.
 
-    - `suspect`: far above the natural range (`FAR`) and another kind than the photographs (≤ `CHANCE`): what
-      a manipulated network looks like.
+    The *likeness* is the mean of the percentiles that apply: that of the layers before the unit and that of
+    *agreement*.
+
+    - `suspect`: what a manipulated network looks like, in a layer whose pictures usually find their exemplars
+      (`USUAL`). Either the picture drives the unit but is another kind than the photographs (≤ `CHANCE`), or
+      the strongest photographs are another kind than those from the middle of the unit's range.
     - `contradicts`: drives the unit (natural p99 reached), but another kind than the photographs.
-    - `supports`: drives the unit, percentile ≥ `AGREES`, and significant against random images.
+    - `supports`: drives the unit, likeness ≥ `AGREES`.
     - `partial`: anything between, and pictures that do not drive the unit at all.
-    - `not_applicable`: no picture, or no judge that can compare it with photographs here.
+    - `not_applicable`: no picture, or nothing that can compare it with photographs here.
+
+    The signal `suspicion` in [0, 1] ranks units for whoever looks for manipulated ones: 1 less the lower of
+    the likeness and the percentile of the range.
 
     Args:
         agreement: the unit's *agreement* check.
+        path: what the layers before the unit say.
         picture_activations: the unit's pooled maximum on each of its pictures; the median counts.
         natural: the unit's range over the probe.
+        told: what a judge learns from the picture.
     """
     if not picture_activations:
         return Trust(verdict="not_applicable", reason="The unit has no synthetic picture.")
     activation = float(np.median(picture_activations))
     span = natural.p999 - natural.median
-    excess = (activation - natural.median) / span if span > 0 else None
-    percentile, p = agreement.value, agreement.significance.p if agreement.significance else None
+    percentile = agreement.value if agreement.status == "ok" else None
+    own = None if path.why else path.percentile
+    known = [value for value in (percentile, own) if value is not None]
+    likeness = float(np.mean(known)) if known else None
     signals = {
+        "likeness": likeness,
+        "suspicion": None if likeness is None else 1 - min(likeness, _or(path.range_percentile, 1.0)),
         "percentile": percentile,
-        "agreement_p": p,
+        "agreement_p": agreement.significance.p if agreement.significance else None,
+        "path_percentile": own,
+        "path_similarity": None if path.why else path.similarity,
+        "path_usual": None if path.why else path.usual,
+        "second_percentile": None if path.why else path.second_percentile,
+        "range_percentile": path.range_percentile,
+        "stability": path.stability,
         "activation": activation,
         "natural_p99": natural.p99,
         "natural_p999": natural.p999,
-        "excess": excess,
+        "excess": (activation - natural.median) / span if span > 0 else None,
+        "informative_pictures": _number(told.pictures) if told else None,
+        "informative_photographs": _number(told.photographs) if told else None,
     }
-    if agreement.status != "ok" or percentile is None:
-        reason = f"The picture cannot be compared with photographs: {agreement.why}."
+    if likeness is None:
+        reason = f"The picture cannot be compared with photographs: {agreement.why}; {path.why}."
         return Trust(verdict="not_applicable", reason=reason, signals=signals)
-    verdict = _verdict(percentile, p, activation >= natural.p99, excess)
-    return Trust(
-        verdict=verdict, reason=_reason(verdict, percentile, activation, natural, excess), signals=signals
-    )
+    narrow = path.range_percentile is not None and path.range_percentile <= CHANCE
+    usual = not path.why and _or(path.usual, 0.0) >= USUAL
+    verdict = _verdict(likeness, activation >= natural.p99, usual, narrow)
+    return Trust(verdict=verdict, reason=_reason(verdict, signals), signals=signals)
 
 
-def _verdict(percentile: float, p: float | None, drives: bool, excess: float | None) -> TrustName:
+def _verdict(likeness: float, drives: bool, usual: bool, narrow: bool) -> TrustName:
+    if usual and (narrow or (drives and likeness <= CHANCE)):
+        return "suspect"
     if not drives:
         return "partial"
-    if percentile <= CHANCE:
-        return "suspect" if excess is not None and excess > FAR else "contradicts"
-    if percentile >= AGREES and p is not None and p <= SIGNIFICANT:
-        return "supports"
-    return "partial"
+    if likeness <= CHANCE:
+        return "contradicts"
+    return "supports" if likeness >= AGREES else "partial"
 
 
 _WORDS: dict[TrustName, str] = {
     "supports": "The picture is of one kind with the photographs",
     "partial": "The picture agrees with the photographs only in part",
     "contradicts": "The picture drives the unit but is of another kind than the photographs",
-    "suspect": "The picture is far out of the natural range and of another kind than the photographs",
+    "suspect": "The network may have been manipulated: the picture, the strongest photographs and those from"
+    " the middle of the range are not of one kind, as they are for most units of this layer",
 }
 
 
-def _reason(
-    verdict: TrustName, percentile: float, activation: float, natural: NaturalRange, excess: float | None
-) -> str:
-    reach = "" if excess is None else f", {excess:.1f} times the natural 99.9th percentile above the median"
-    return (
-        f"{_WORDS[verdict]}: its likeness to the unit's own held-out exemplars is at percentile "
-        f"{100 * percentile:.0f} among those of other units, and it gives {activation:.3g} "
-        f"(natural 99th percentile {natural.p99:.3g}{reach})."
+def _reason(verdict: TrustName, signals: dict[str, float | None]) -> str:
+    """The verdict in words, and the numbers that it rests on."""
+    said = []
+    if signals["path_percentile"] is not None:
+        said.append(
+            "in the layers before the unit it is more like the unit's own held-out exemplars than like those "
+            f"of {_percent(signals['path_percentile'])} of the other units"
+        )
+    if signals["percentile"] is not None:
+        said.append(f"to the judge, than like those of {_percent(signals['percentile'])}")
+    if verdict == "suspect" and signals["range_percentile"] is not None:
+        said.append(
+            "the exemplars are more like images from the middle of the unit's range than those of "
+            f"{_percent(signals['range_percentile'])} of the other units"
+        )
+    given, hundredth, thousandth = (
+        _or(signals[n], 0.0) for n in ("activation", "natural_p99", "natural_p999")
     )
+    said.append(
+        f"it gives {given:.3g}, where one photograph in a hundred gives {hundredth:.3g} and one in "
+        f"a thousand {thousandth:.3g}"
+    )
+    return f"{_WORDS[verdict]}: {'; '.join(said)}."
+
+
+def _percent(share: float | None) -> str:
+    return f"{100 * _or(share, 0.0):.0f} %"
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -16,6 +16,7 @@ from labeler.pipeline.bench import Bench
 from labeler.pipeline.evidence import evidence_stage
 from labeler.pipeline.inputs import Inputs, claim_run, load_inputs, restrict_units
 from labeler.pipeline.pass_stage import activations_stage, index_stage
+from labeler.pipeline.paths import paths_stage
 from labeler.pipeline.pictures import Pictures, pictures_stage
 from labeler.pipeline.plan import plan
 from labeler.pipeline.progress import Reporter, SilentReporter
@@ -79,10 +80,11 @@ def complete_run(out: Path, inputs: Inputs, reporter: Reporter, limit: Limit | N
     bench = Bench(inputs, activations, evidence, read_run_gate(out))
     live = [unit for unit in inputs.units if bench.alive(unit)]
     pictures = pictures_stage(out, inputs, evidence, live, key, reporter.stage("visualisations"))
+    paths = paths_stage(out, bench, pictures, reporter.stage("paths"))
     with closing(CatalogueStore(out / "catalogue.db")) as store:
         if not _settled(store):
             records = _rounds(out, bench, pictures, store, limit, live, reporter)
-            put_verdicts(bench, pictures, records, store, reporter.stage("checks"))
+            put_verdicts(bench, pictures, paths, records, store, reporter.stage("checks"))
     write_report(out, out / "report")
 
 

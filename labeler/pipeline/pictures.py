@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FACET_CROPS = 6
 """Photographs of each facet that its pictures start from, the strongest."""
+NO_FACET = -1
+"""Of pictures in the second parametrisation, which show the whole unit."""
 _GREY = (128, 128, 128)
 
 
@@ -35,7 +37,7 @@ class Pictures:
     """The synthetic pictures of a run.
 
     `units[i]` is the unit of row i in every matrix of `embeddings` (model name -> ``(pictures, dim)``);
-    failed pictures have a `Visualisation` but no row.
+    failed pictures and those in the second parametrisation have a `Visualisation` but no row.
     """
 
     key: str
@@ -57,13 +59,18 @@ def pictures_stage(
     names = [str(unit) for unit in live]
     facets = evidence.key if settings.facets else ""
     stage_key = fingerprint(
-        "visualisations", 2, key, facets, settings.model_dump(), names, inputs.config.seed
+        "visualisations", 3, key, facets, settings.model_dump(), names, inputs.config.seed
     )
 
     def build(directory: Path) -> None:
         requests = list(_requests(inputs, evidence, live)) if settings.enabled else []
         made = visualise(inputs.target, requests, settings, progress=progress) if requests else []
-        _save(directory, ImageStore(run / "images"), made, inputs)
+        others: list[Picture] = []
+        if settings.enabled and settings.second != "none":
+            asked = [Request(u.layer, u.index, inputs.config.seed, negative=u.negative) for u in live]
+            other = settings.model_copy(update={"parametrisation": settings.second, "diversity": 0.0})
+            others = visualise(inputs.target, asked, other, progress=progress) if asked else []
+        _save(directory, ImageStore(run / "images"), made, others, inputs)
 
     return _load(stage_directory(run, "visualisations", stage_key, build), stage_key)
 
@@ -108,32 +115,42 @@ def _crops(inputs: Inputs, exemplars: Sequence[Exemplar]) -> dict[int, list[Crop
     return found
 
 
-def _save(directory: Path, store: ImageStore, made: Sequence[Picture], inputs: Inputs) -> None:
-    rows, images = [], []
-    for picture in made:
-        tile = faded = None
-        if picture.image is not None:
-            images.append(Image.fromarray(picture.image))
-            tile = store.put(images[-1])
-            if picture.opacity is not None:
-                faded = store.put(_faded(images[-1], picture.opacity))
+def _save(
+    directory: Path, store: ImageStore, made: Sequence[Picture], others: Sequence[Picture], inputs: Inputs
+) -> None:
+    settings = inputs.config.visualise
+    rows: list[dict[str, Any]] = []
+    for picture in (*made, *others):
+        second = len(rows) >= len(made)
+        record = _record(picture, settings.second if second else settings.parametrisation, store)
+        record = record.model_copy(update={"second": True, "facet": NO_FACET}) if second else record
         request = picture.request
-        record = Visualisation(
-            facet=request.facet,
-            seed=request.seed,
-            parametrisation=inputs.config.visualise.parametrisation,
-            steps=picture.steps,
-            activation=picture.activation,
-            tile=tile,
-            faded=faded,
-            why=picture.why,
-        )
         unit = UnitId(request.layer, request.unit, request.negative)
         rows.append({"unit": str(unit), "picture": record.model_dump(mode="json")})
+    images = [Image.fromarray(picture.image) for picture in made if picture.image is not None]
     (directory / "pictures.json").write_text(json.dumps(rows))
     for number, encoder in enumerate(inputs.encoders.values()):
         np.save(directory / f"embeddings-{number}.npy", embed_pictures(encoder, images))
     (directory / "models.json").write_text(json.dumps(list(inputs.encoders)))
+
+
+def _record(picture: Picture, parametrisation: str, store: ImageStore) -> Visualisation:
+    """Store the picture and describe it."""
+    tile = faded = None
+    if picture.image is not None:
+        image = Image.fromarray(picture.image)
+        tile = store.put(image)
+        faded = None if picture.opacity is None else store.put(_faded(image, picture.opacity))
+    return Visualisation(
+        facet=picture.request.facet,
+        seed=picture.request.seed,
+        parametrisation=parametrisation,
+        steps=picture.steps,
+        activation=picture.activation,
+        tile=tile,
+        faded=faded,
+        why=picture.why,
+    )
 
 
 def _faded(image: Image.Image, opacity_hw: NDArray[np.uint8]) -> Image.Image:
@@ -157,7 +174,7 @@ def _load(directory: Path, key: str) -> Pictures:
     for row in rows:
         unit, record = UnitId.parse(row["unit"]), Visualisation.model_validate(row["picture"])
         found[unit] = (*found.get(unit, ()), record)
-        if record.tile is not None:
+        if record.tile is not None and not record.second:
             units.append(unit)
     embeddings = {
         name: np.load(directory / f"embeddings-{number}.npy", allow_pickle=False)

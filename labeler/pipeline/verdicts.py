@@ -14,13 +14,12 @@ from labeler.checks import (
     Cut,
     Judged,
     LayerData,
+    PathSignals,
     choose_decoys,
     coverage,
     decide,
-    judge_picture,
     presence_threshold,
     terms_of,
-    unit_agreement,
 )
 from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.deciding import control, final_cut
@@ -28,6 +27,7 @@ from labeler.pipeline.dissection import best_concepts
 from labeler.pipeline.inputs import ANNOTATIONS
 from labeler.pipeline.opening import OpenLayer, open_test
 from labeler.pipeline.pictures import Pictures
+from labeler.pipeline.trust import trust_in_pictures
 from labeler.records import DissectedConcept, Label, RoundRecord, Trust, UnitId, UnitRecord
 from labeler.seams import Progress
 from labeler.storage import fingerprint
@@ -48,7 +48,12 @@ class _Layer:
 
 
 def put_verdicts(
-    bench: Bench, pictures: Pictures, rounds: Rounds, store: CatalogueStore, progress: Progress
+    bench: Bench,
+    pictures: Pictures,
+    paths: Mapping[UnitId, PathSignals],
+    rounds: Rounds,
+    store: CatalogueStore,
+    progress: Progress,
 ) -> None:
     """Decide every unit of the run and store its record; units that are stored already are decided alike."""
     finals = {unit: _finals(records) for unit, records in rounds.items()}
@@ -62,11 +67,11 @@ def put_verdicts(
     decoys = {unit: found for layer in layers.values() for unit, found in layer.decoys.items()}
     cut = final_cut(targets, decoys, bench.inputs.config.gate.precision)
     dissected = best_concepts(bench, {name: o.dissection for name, o in opened.items() if o.dissection})
+    trusts = trust_in_pictures(bench, pictures, paths, opened)
     verdicts = []
     for unit in bench.inputs.units:
-        record = _decide(
-            bench, pictures, unit, layers.get(unit.side), rounds.get(unit, ()), cut, dissected.get(unit, ())
-        )
+        found = rounds.get(unit, ()), dissected.get(unit, ())
+        record = _decide(bench, pictures, unit, layers.get(unit.side), *found, trusts[unit], cut)
         verdicts.append(record)
         store.put_unit(record)
     _put_label_embeddings(bench, verdicts, store)
@@ -153,8 +158,9 @@ def _decide(
     unit: UnitId,
     layer: _Layer | None,
     records: Sequence[RoundRecord],
-    cut: Cut,
     dissected: tuple[DissectedConcept, ...],
+    trust: Trust,
+    cut: Cut,
 ) -> UnitRecord:
     found = bench.evidence.units[unit]
     made = pictures.visualisations.get(unit, ())
@@ -163,20 +169,14 @@ def _decide(
         "facets": found.facets,
         "exemplars": found.exemplars, "near_misses": found.near_misses, "bands": found.bands,
         "visualisations": made, "rounds": tuple(records), "activation": bench.summary(unit),
-        "dissection": dissected,
+        "dissection": dissected, "trust": trust,
     }  # fmt: skip
     if not bench.alive(unit) or layer is None:
-        reason = "The unit gives the same value on every image."
-        trust = Trust(verdict="not_applicable", reason="A dead unit has no picture.")
-        return UnitRecord(**base, verdict="dead", reason=reason, trust=trust)
-    activations = [item.activation for item in made if item.activation is not None]
-    trust = judge_picture(
-        unit_agreement(layer.opened.agreements, unit.index), activations, bench.natural_range(unit)
-    )
+        return UnitRecord(**base, verdict="dead", reason="The unit gives the same value on every image.")
     failure = next((record.failure for record in records if record.failure), "")
     judged = layer.targets[unit]
     if failure and not judged:
-        return UnitRecord(**base, verdict="failed", reason=f"No label was proposed: {failure}.", trust=trust)
+        return UnitRecord(**base, verdict="failed", reason=f"No label was proposed: {failure}.")
     decision = decide(
         judged,
         cut,
@@ -189,7 +189,6 @@ def _decide(
         reason=decision.reason,
         labels=decision.accepted,
         candidates=decision.refused,
-        trust=trust,
         coverage=_coverage(bench, layer.opened.data, unit, decision.accepted),
     )
 

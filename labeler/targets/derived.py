@@ -64,6 +64,7 @@ class DerivedTarget:
         self.input_size = base.input_size
         self.device = base.device
         self._base = base
+        self._earlier: set[str] = set()
         self._derived = {item.name: item for item in derived}
         order = list(base.layers)
         for item in reversed(derived):
@@ -94,6 +95,17 @@ class DerivedTarget:
         """The part (left, top, right, bottom), in pixels, of a width × height image that `prepare` keeps."""
         return self._base.view_box(width, height)
 
+    def earlier(self, layer: str, count: int) -> tuple[str, ...]:
+        """See `labeler.seams.Target.earlier`; those before the layer that `layer` comes from.
+
+        Raises:
+            UnknownNameError: when `layer` is not one of `layers`.
+        """
+        self._known(layer)
+        found = self._base.earlier(self._root(layer), count)
+        self._earlier.update(found)
+        return found
+
     def maps(self, images_bchw: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Activation maps ``(b, u, h, w)``, float32, of `layers`, in one pass that stops after the last.
 
@@ -119,7 +131,7 @@ class DerivedTarget:
         return layer
 
     def _known(self, layer: str) -> None:
-        if layer not in self.layers:
+        if layer not in self.layers and layer not in self._earlier:
             raise UnknownNameError("layer", layer, self.layers)
 
 

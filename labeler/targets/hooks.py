@@ -15,6 +15,8 @@ from torch import nn
 
 from labeler.errors import TargetError
 
+_WEIGHTED = (nn.Conv2d, nn.Linear)
+
 
 class _StopForwardError(Exception):
     """Raised inside a hook once nothing further is needed; never leaves this module."""
@@ -66,6 +68,29 @@ def trace(network: nn.Module, images_bchw: torch.Tensor, paths: Sequence[str]) -
         Trace(path, tuple(tensor.shape), calls[path], tensor._version != version, tuple(convolutions[:count]))
         for path, (tensor, version, count) in seen.items()
     ]
+
+
+def weighted_before(network: nn.Module, images_bchw: torch.Tensor, path: str) -> list[str]:
+    """Convolutions and linear maps by the order in which they last ran before the one that computes `path`.
+
+    That is `path` itself, or the last that runs before its output.
+    """
+    ran: list[str] = []
+    before: list[str] = []
+
+    def note(module: str, _output: Any) -> None:
+        nonlocal before
+        if module == path:
+            before = ran[:] if isinstance(network.get_submodule(path), _WEIGHTED) else ran[:-1]
+        if isinstance(network.get_submodule(module), _WEIGHTED):
+            if module in ran:
+                ran.remove(module)
+            ran.append(module)
+
+    paths = [name for name, module in network.named_modules() if isinstance(module, _WEIGHTED)]
+    with torch.no_grad(), _hooked(network, [(name, note) for name in dict.fromkeys((*paths, path))]):
+        network(images_bchw)
+    return before
 
 
 def capture(

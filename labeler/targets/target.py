@@ -11,9 +11,9 @@ from PIL import Image as PILImage
 from PIL.Image import Image
 from torch import nn
 
-from labeler.errors import LabelerError, UnknownNameError
+from labeler.errors import LabelerError, TargetError, UnknownNameError
 from labeler.storage import canonical
-from labeler.targets.hooks import Trace, capture, trace
+from labeler.targets.hooks import Trace, capture, trace, weighted_before
 from labeler.targets.layouts import TRACE_BATCH, Layout, find_layout, to_maps
 from labeler.targets.preprocessing import Transform, read_transform
 
@@ -89,6 +89,34 @@ class ModuleTarget:
         It goes beyond the image where the model's preprocessing pads.
         """
         return self._preprocessing.view_box(width, height)
+
+    def earlier(self, layer: str, count: int) -> tuple[str, ...]:
+        """The last `count` convolutions or linear maps before the one that `layer` comes from, in order.
+
+        `maps` takes their paths as it takes layers. Those whose output is no map are left out.
+
+        Raises:
+            UnknownNameError: when `layer` is not one of `layers`.
+        """
+        self._layout(layer)
+        blank = torch.zeros(TRACE_BATCH, 3, *self.input_size, device=self.device)
+        ran = weighted_before(self._network, blank.contiguous(memory_format=self._memory_format), layer)
+        found: list[str] = []
+        for path in reversed(ran):
+            if len(found) < count and self._readable(path):
+                found.append(path)
+        return tuple(reversed(found))
+
+    def _readable(self, path: str) -> bool:
+        if path not in self._layouts:
+            try:
+                traces, layouts = self._examine([path])
+            except TargetError:
+                return False
+            with self._lock:
+                self._traces |= traces
+                self._layouts |= layouts
+        return True
 
     def maps(self, images_bchw: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Activation maps ``(b, u, h, w)``, float32, of `layers`; the pass stops after the last of them.

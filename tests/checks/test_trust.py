@@ -1,39 +1,65 @@
 import pytest
 
-from labeler.checks.trust import NaturalRange, judge_picture
+from labeler.checks import Informativeness, NaturalRange, PathSignals, judge_picture
 from labeler.records import CheckResult, Null
 
 NATURAL = NaturalRange(median=1.0, p99=3.0, p999=4.0)
+BLIND = CheckResult.not_applicable("the judge cannot read pictures")
+SILENT = PathSignals(why="no module with weights runs before this layer")
 
 
-def agreement(percentile, p):
+def agreement(percentile, p=0.001):
     return CheckResult(status="ok", value=percentile, n=10, judge="j", significance=Null(z=1.0, p=p))
 
 
+def path(percentile, usual=0.98, ranged=1.0):
+    return PathSignals(percentile, 0.9, 0.7, 1.0, ranged, usual)
+
+
 @pytest.mark.parametrize(
-    ("percentile", "p", "activations", "verdict"),
+    ("agreed", "way", "activations", "verdict"),
     [
-        (0.97, 0.001, [5.0, 6.0], "supports"),
-        (0.97, 0.4, [5.0], "partial"),  # no more alike than random images
-        (0.7, 0.001, [5.0], "partial"),
-        (0.3, 0.6, [5.0], "contradicts"),
-        (0.3, 0.6, [10.1], "suspect"),  # over 1 + 3 × (4 - 1)
-        (0.97, 0.001, [50.0], "supports"),  # strong, but of one kind with the photographs
-        (0.3, 0.6, [2.0], "partial"),  # a picture that does not drive the unit says nothing against it
+        (BLIND, path(0.97), [5.0, 6.0], "supports"),
+        (agreement(0.97), SILENT, [5.0], "supports"),
+        (agreement(0.7), path(0.97), [5.0], "partial"),  # the mean of both
+        (BLIND, path(0.7), [5.0], "partial"),
+        (BLIND, path(0.3), [5.0], "suspect"),
+        (BLIND, path(0.3, usual=0.8), [5.0], "contradicts"),  # where pictures often fail to find their own
+        (agreement(0.3), SILENT, [5.0], "contradicts"),  # nobody knows what is usual
+        (BLIND, path(0.97, ranged=0.2), [5.0], "suspect"),  # only the strongest photographs are of this kind
+        (BLIND, path(0.3), [2.0], "partial"),  # a picture that does not drive the unit says nothing against
+        (BLIND, path(0.97), [50.0], "supports"),  # strong, but of one kind with the photographs
     ],
 )
-def test_verdicts(percentile, p, activations, verdict):
-    found = judge_picture(agreement(percentile, p), activations, NATURAL)
+def test_verdicts(agreed, way, activations, verdict):
+    found = judge_picture(agreed, way, activations, NATURAL)
     assert found.verdict == verdict
-    assert f"percentile {100 * percentile:.0f}" in found.reason
-    assert found.signals["percentile"] == percentile
     assert found.signals["natural_p999"] == 4.0
+    assert found.signals["likeness"] is not None
+    assert f"gives {sum(activations) / len(activations):.3g}" in found.reason
 
 
-def test_without_pictures_or_a_judge_it_does_not_apply():
-    assert judge_picture(agreement(0.9, 0.01), [], NATURAL).verdict == "not_applicable"
-    blind = judge_picture(CheckResult.not_applicable("the judge cannot read pictures"), [9.0], NATURAL)
+def test_suspicion_ranks_by_the_worse_of_picture_and_range():
+    def suspicion(percentile, ranged):
+        return judge_picture(BLIND, path(percentile, ranged=ranged), [5.0], NATURAL).signals["suspicion"]
+
+    assert suspicion(0.9, 1.0) == pytest.approx(0.1)
+    assert suspicion(0.9, 0.2) == pytest.approx(0.8)
+    assert suspicion(0.1, 1.0) > suspicion(0.2, 1.0) > suspicion(0.9, 1.0)
+
+
+def test_without_pictures_or_a_witness_it_does_not_apply():
+    assert judge_picture(agreement(0.9), path(0.9), [], NATURAL).verdict == "not_applicable"
+    blind = judge_picture(BLIND, SILENT, [9.0], NATURAL)
     assert blind.verdict == "not_applicable"
     assert "cannot read pictures" in blind.reason
+    assert "no module with weights" in blind.reason
     assert blind.signals["activation"] == 9.0
-    assert blind.signals["percentile"] is None
+    assert blind.signals["suspicion"] is None
+
+
+def test_what_a_judge_learns_is_kept_and_what_is_not_a_number_is_not():
+    told = Informativeness("j", 0.8, float("nan"))
+    signals = judge_picture(BLIND, path(0.9), [5.0], NATURAL, told).signals
+    assert signals["informative_pictures"] == 0.8
+    assert signals["informative_photographs"] is None
