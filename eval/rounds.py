@@ -5,7 +5,8 @@ only, looks with the encoder, which is not the judge, and is wrong on purpose in
 every round. The control arm makes the same rounds and is told the same scores, but is shown no failing image.
 
 A unit counts as right when it is accepted and its labels say what it was trained to do (`rightness.right`);
-the shares are of all units that can be named. Intervals are bootstraps over networks and, within each, units.
+the shares are of all units that can be named, and of all OR units: a label that names one of the two alone is
+none. Decoys should end as uninterpretable. Intervals are bootstraps over networks and, within each, units.
 """
 
 from __future__ import annotations
@@ -46,8 +47,12 @@ from .rightness import NO_LABEL
 from .seeing import WRONG, SeeingModel
 from .timing import say
 
+_COUNTED = ("right", "wrong", "none")  # "none": uninterpretable
 ARMS = {"refined": True, "control": False}
 """Whether an arm is shown the images on which its best label failed."""
+ROUNDS = 5
+"""With two answers in five wrong, two right ones (a part, then what it lacks) come in three rounds for 65 %
+of the units, in five for 91 %. An arm goes on to the last round unless its labels settle."""
 NOWHERE = "http://127.0.0.1:9/v1"
 """Stands for the loopback endpoint in the run's description: its port differs from time to time."""
 
@@ -66,7 +71,7 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
     parser = SuiteParser("rounds", "What each round of refinement buys, against a control.")
     parser.add_argument("--networks", choices=list(GROUPS), default="held-out", help="which to label")
     parser.add_argument("--count", type=int, default=2, help="how many of them")
-    parser.add_argument("--rounds", type=int, default=3, help="of each arm")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each arm")
     parser.add_argument("--wrong", type=float, default=WRONG, help="share of answers wrong on purpose")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a config value"
@@ -74,7 +79,8 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
     options = parser.parse_args(list(arguments))
     names = GROUPS[options.networks][: options.count]
     propose = f"{{kind: vlm, model: seeing, base_url: '{NOWHERE}', concurrency: 4}}"
-    settings = [f"propose={propose}", f"refine.rounds={options.rounds}", *options.set]
+    refine = f"refine={{rounds: {options.rounds}, patience: {options.rounds}}}"
+    settings = [f"propose={propose}", refine, *options.set]
     with tempfile.TemporaryDirectory(prefix="labeler-rounds-") as temporary:
         measured = [
             _measure(name, (run or Path(temporary)) / name, settings, config, options.wrong) for name in names
@@ -141,7 +147,7 @@ def _decide(
     with closing(CatalogueStore(out / f"{arm}-{rounds}.db")) as store:
         if store.meta("gate") is None:
             known = {unit: found[:rounds] for unit, found in records.items()}
-            put_verdicts(bench, pictures, known, store, lambda done, total: None)
+            put_verdicts(bench, pictures, {}, known, store, lambda done, total: None)
         decided = {record.id: record for record in store.units()}
     judges = tuple(bench.inputs.config.encoder.judge)
     item = PlantedRun(name, bench.inputs.probe.name, judges, out, planted_truth(name), decided)
@@ -158,6 +164,8 @@ def summarise(measured: Sequence[Measured], rounds: int) -> Result:
         "wrong_accepted": _wrong(measured, last),
         "gain": _difference(measured, last, first),
         "lead": _difference(measured, last, control),
+        "or_right": _share(measured, last, ("or",)),
+        "decoys_uninterpretable": _uninterpretable(measured, last),
     }
     header = ("arm", "rounds", "accepted", "right", "wrong", "calls", "tokens")
     shown = [("refined", number) for number in range(1, rounds + 1)] + [control]
@@ -166,6 +174,8 @@ def summarise(measured: Sequence[Measured], rounds: int) -> Result:
     lines = [
         f"{len(measured)} networks, {every} units, {nameable} of which can be named",
         table(header, [_row(measured, *key) for key in shown]),
+        "",
+        _by_kind(measured, first, last, control),
         "",
         *(f"{name}: {mean}" for name, mean in means.items()),
     ]
@@ -184,17 +194,53 @@ def _row(measured: Sequence[Measured], arm: str, rounds: int) -> tuple[str, ...]
     return (arm, str(rounds), *(f"{number:,}" for number in numbers))
 
 
-def _nameable(item: Measured, key: tuple[str, int]) -> list[Outcome]:
-    return [outcome for outcome in item.outcomes[key] if outcome.kind not in NO_LABEL]
+def _by_kind(measured: Sequence[Measured], *keys: tuple[str, int]) -> str:
+    """What became of the units of each kind, after some rounds of some arms."""
+    kinds = sorted({outcome.kind for item in measured for outcome in item.outcomes[keys[0]]})
+    header = ("kind", "units", *(f"{arm} {number}: {what}" for arm, number in keys for what in _COUNTED))
+    rows = []
+    for kind in kinds:
+        counts: list[int] = []
+        for key in keys:
+            found = [outcome for item in measured for outcome in item.outcomes[key] if outcome.kind == kind]
+            counts += [
+                sum(outcome.accepted and outcome.right for outcome in found),
+                sum(outcome.accepted and not outcome.right for outcome in found),
+                sum(outcome.verdict == "uninterpretable" for outcome in found),
+            ]
+        rows.append((kind, str(len(found)), *map(str, counts)))
+    return table(header, rows)
 
 
-def _rights(item: Measured, key: tuple[str, int]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """For each unit that can be named, whether it has a right label that was accepted. ``(u,)``"""
-    return np.array([outcome.accepted and outcome.right for outcome in _nameable(item, key)], np.float64)
+def _nameable(item: Measured, key: tuple[str, int], kinds: Sequence[str] = ()) -> list[Outcome]:
+    """The units of some kinds, or of all that can be named."""
+    return [
+        outcome
+        for outcome in item.outcomes[key]
+        if (outcome.kind in kinds if kinds else outcome.kind not in NO_LABEL)
+    ]
 
 
-def _share(measured: Sequence[Measured], key: tuple[str, int]) -> Mean:
-    return nested_mean([_rights(item, key) for item in measured])
+def _rights(
+    item: Measured, key: tuple[str, int], kinds: Sequence[str] = ()
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """For each of those units, whether it has a right label that was accepted. ``(u,)``"""
+    found = _nameable(item, key, kinds)
+    return np.array([outcome.accepted and outcome.right for outcome in found], np.float64)
+
+
+def _share(measured: Sequence[Measured], key: tuple[str, int], kinds: Sequence[str] = ()) -> Mean:
+    return nested_mean([_rights(item, key, kinds) for item in measured])
+
+
+def _uninterpretable(measured: Sequence[Measured], key: tuple[str, int]) -> Mean:
+    """Share of the decoys that end so."""
+    return nested_mean(
+        [
+            np.array([o.verdict == "uninterpretable" for o in item.outcomes[key] if o.kind == "decoy"], float)
+            for item in measured
+        ]
+    )
 
 
 def _difference(measured: Sequence[Measured], one: tuple[str, int], other: tuple[str, int]) -> Mean:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,11 @@ from labeler.exemplars.sheets import COLUMNS
 
 GAP, CLOSE = 8, 2  # pixels, as `labeler.exemplars.sheets` leaves them
 _KEY_LINE = re.compile(r"^(\d+): ([A-E])(?:, facet (\d+))?(?:: activation (\S+))?$", re.MULTILINE)
-_TRIED = re.compile(r'^- facet (\d+): "([^"]+)" scored (-?\d+\.\d+)', re.MULTILINE)
+_TRIED = re.compile(
+    r'^- facet (\d+): "([^"]+)" scored (-?\d+\.\d+)(?:.*?correlation with the activation is (-?\d+\.\d+))?'
+    r"(.*sections D and E show)?",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tried:
-    """A label that the prompt says was tested, with its score in [-1, 1]."""
+    """A label that the prompt says was tested: its score in [0, 1], its correlation with the activation (0
+    where it could not be tested), and whether the failing images are its own."""
 
     text: str
     facet: int
     score: float
+    correlation: float = 0.0
+    failing: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,23 @@ class Shown:
     def of(self, *sections: str) -> list[Tile]:
         """The tiles of some sections."""
         return [tile for tile in self.tiles if tile.section in sections]
+
+    @property
+    def failing(self) -> Tried | None:
+        """The label whose failing images are on the sheet; None where none are."""
+        return next((tried for tried in self.tried if tried.failing), None)
+
+    def strength(self, tile: Tile) -> float:
+        """A tile's activation in [0, 1], from the weakest on the sheet to the photographs' mean.
+
+        Where activations are not given, a photograph or miss has 1, any other tile 0.
+        """
+        levels = [t.activation for t in self.tiles if t.section != "B" and math.isfinite(t.activation)]
+        top = [t.activation for t in self.of("A") if math.isfinite(t.activation)]
+        if not math.isfinite(tile.activation) or not top or sum(top) / len(top) <= min(levels):
+            return float(tile.section in "AD")
+        span = sum(top) / len(top) - min(levels)
+        return min(1.0, max(0.0, (tile.activation - min(levels)) / span))
 
 
 def read_request(body: dict[str, Any]) -> Shown:
@@ -88,7 +113,10 @@ def read_shown(prompt: str, sheet: bytes) -> Shown:
         Tile(int(number), section, int(facet or 0), float(activation or "nan"), image, crop)
         for (number, section, facet, activation), (image, crop) in zip(key, found, strict=True)
     )
-    tried = tuple(Tried(text, int(facet), float(score)) for facet, text, score in _TRIED.findall(prompt))
+    tried = tuple(
+        Tried(text, int(facet), float(score), float(correlation or 0), bool(failing))
+        for facet, text, score, correlation, failing in _TRIED.findall(prompt)
+    )
     return Shown(sheet, prompt, tiles, tried)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import typer
 
 from labeler.pipeline.judging import Judging, judging
+from labeler.printable import printable
 from labeler.records import Answer
 from labeler.report.text import table
 
@@ -47,7 +48,8 @@ def _ask(judged: Judging, answers: TextIO, show: bool) -> None:
         sheet = judged.sheet(position)
         if show and typer.launch(str(sheet)):
             _say("There is no image viewer here; open the file yourself.")
-        _say(f"\n{position + 1} of {len(judged.sample)}: {judged.sample[position].label.text}\n{sheet}")
+        label = printable(judged.sample[position].label.text)
+        _say(f"\n{position + 1} of {len(judged.sample)}: {label}\n{sheet}")
         answer = _answer(answers)
         if answer == "q":
             return
@@ -78,7 +80,7 @@ def _answer(answers: TextIO) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text, keep="\n"), file=sys.stderr)
 
 
 def summary_text(summary: dict[str, Any]) -> str:

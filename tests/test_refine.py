@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from labeler.config import RefineConfig
 from labeler.records import Formula, Label, RoundRecord
-from labeler.refine import best_per_facet, failures, next_step
+from labeler.refine import best_per_facet, failures, leaves_out, next_step
 
 SETTINGS = RefineConfig(rounds=3, patience=1)
 
@@ -31,6 +31,24 @@ def test_it_stops_when_nothing_improves_or_the_rounds_are_used() -> None:
     assert not next_step([_round(1, (0, 0.2)), _round(2, (0, 0.3))], [0], _passes, SETTINGS).stop
     rising = [_round(1, (0, 0.1)), _round(2, (0, 0.2)), _round(3, (0, 0.3))]
     assert next_step(rising, [0], _passes, SETTINGS).stop
+
+
+def test_a_label_that_leaves_out_what_fires_as_strongly_is_not_the_end() -> None:
+    rounds = [_round(1, (0, 0.9))]
+    assert next_step(rounds, [0], _passes, SETTINGS).stop
+    step = next_step(rounds, [0], _passes, SETTINGS, partial=True)
+    assert not step.stop
+    assert "leaves out" in step.reason
+    assert next_step([*rounds, _round(2, (0, 0.9))], [0], _passes, SETTINGS, partial=True).stop
+
+
+def test_two_misses_as_strong_as_the_exemplars_show_a_part() -> None:
+    exemplars = [9.0, 5.0, 5.0]
+    assert leaves_out([7.0, 5.0], exemplars)
+    assert not leaves_out([7.0, 4.9, 4.9], exemplars)  # one may be an error of the judge
+    assert not leaves_out([], exemplars)
+    assert not leaves_out([1.0, 1.0], [])
+    assert leaves_out([-3.0, -3.0], [-2.0, -3.0, -3.0])  # a unit that is below zero everywhere
 
 
 def test_a_round_without_proposals_does_not_end_the_search_at_once() -> None:

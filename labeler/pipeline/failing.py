@@ -41,19 +41,19 @@ class Failing:
     bench: Bench
     _plain: dict[int, str] = field(default_factory=dict)
 
-    def of(
-        self, data: LayerData, labels: Mapping[UnitId, Label | None], outlined: Sequence[UnitId]
-    ) -> dict[UnitId, Failures]:
+    def of(self, data: LayerData, labels: Mapping[UnitId, Label | None]) -> dict[UnitId, Failures]:
         """Misses and false alarms of each unit's label, worst first; none for a unit without a label.
 
         Args:
             data: the units' layer on `feedback`.
             labels: the best label of each unit so far.
-            outlined: units that are shown to a model with eyes: it sees where they fire in a miss. That
-                takes a forward pass of those images.
         """
-        found = {unit: self._of_unit(data, unit, label) for unit, label in labels.items()}
-        regions = self._regions({unit: found[unit][0] for unit in outlined})
+        return {unit: self._of_unit(data, unit, label) for unit, label in labels.items()}
+
+    def outlined(self, found: Mapping[UnitId, Failures], units: Sequence[UnitId]) -> dict[UnitId, Failures]:
+        """The same, and for `units` with the region outlined where a miss fires: they are shown to a model
+        with eyes. That takes a forward pass of those images."""
+        regions = self._regions({unit: found[unit][0] for unit in units})
         return {
             unit: (tuple(regions.get((unit, item.image), item) for item in misses), alarms)
             for unit, (misses, alarms) in found.items()

@@ -93,7 +93,7 @@ class Questions:
         if not with_sheet:
             return Evidence(unit, number, _facets(found), history=history)
         images = self.run / "images"
-        made = self.pictures.visualisations.get(unit, ())
+        made = [item for item in self.pictures.visualisations.get(unit, ()) if not item.second]
         drawn = unit_sheet(images, found, made, failing, self.bench.inputs.config.propose.sheet_side)
         name = self._sheets[unit] = ImageStore(images).put(drawn.image)
         sheet = (images / name).read_bytes()  # what is kept is what was sent
@@ -130,6 +130,8 @@ def _tried(records: Sequence[RoundRecord], failing: RoundRecord | None) -> Itera
             said = f"Could not be tested: {check.why}."
             if check.value is not None:
                 said = f"Its correlation with the activation is {check.value:.2f} on {check.n} other images."
+                if label.score is None:  # a compound
+                    said += " One of its terms alone, or another word, says more."
             if shown and label is best:
                 said += " The best so far: sections D and E show where it fails."
             yield Tried(label.text, label.facet, label.score or 0.0, said)

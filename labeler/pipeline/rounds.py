@@ -18,8 +18,8 @@ from labeler.pipeline.failing import MIN_FEEDBACK, Failing
 from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.questions import Answer, Questions, best_label
 from labeler.pipeline.words import rivals
-from labeler.records import Label, RoundRecord, UnitId
-from labeler.refine import Step, next_step
+from labeler.records import Exemplar, Label, RoundRecord, UnitId
+from labeler.refine import Step, leaves_out, next_step
 from labeler.seams import Progress, Proposal, Proposer
 
 SETTLED = 0.5
@@ -71,11 +71,15 @@ class Rounds:
         facets = [facet.index for facet in self.bench.evidence.units[unit].facets]
         config = self.bench.inputs.config
         tests = max(1, sum(len(record.labels) for record in records))
+        strengths = [item.activation for item in self.bench.evidence.units[unit].exemplars]
+        missed = [item.activation for item in records[-1].misses] if records else []
         return next_step(
             records,
             facets,
             lambda label: self._settles(label, tests),
             config.refine,
+            # Of several facets, the best label leaves out what the others are for.
+            partial=len(facets) == 1 and leaves_out(missed, strengths),
         )
 
     def _settles(self, label: Label, tests: int) -> bool:
@@ -115,13 +119,13 @@ class Rounds:
         ]  # fmt: skip
         drafts_of = dict(zip(units, drafts, strict=True))
         best = {unit: best_label([*records[unit], draft]) for unit, draft in drafts_of.items()}
+        failing = self._failing.of(data, best)
+        drafts_of = {unit: _with(draft, *failing[unit]) for unit, draft in drafts_of.items()}
         steps = {unit: self._step(unit, [*records[unit], draft]) for unit, draft in drafts_of.items()}
         shown = [unit for unit in units if not steps[unit].stop] if self._shows_failures else []
-        failing = self._failing.of(data, best, outlined=shown)
+        failing = self._failing.outlined(failing, shown)
         for unit, draft in drafts_of.items():
-            misses, alarms = failing[unit]
-            said = {"misses": misses, "false_alarms": alarms, "outcome": _outcome(best[unit], steps[unit])}
-            record = draft.model_copy(update=said)
+            record = _with(draft, *failing[unit], outcome=_outcome(best[unit], steps[unit]))
             self.store.put_round(unit, record)
             records[unit].append(record)
 
@@ -175,6 +179,14 @@ class Rounds:
 def _failed(records: Sequence[RoundRecord]) -> bool:
     """Whether a unit has no label because a proposer failed: a verdict that another run may mend."""
     return any(record.failure for record in records) and not any(record.labels for record in records)
+
+
+def _with(
+    record: RoundRecord, misses: Sequence[Exemplar], alarms: Sequence[Exemplar], outcome: str = ""
+) -> RoundRecord:
+    return record.model_copy(
+        update={"misses": tuple(misses), "false_alarms": tuple(alarms), "outcome": outcome}
+    )
 
 
 def _outcome(best: Label | None, step: Step) -> str:

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.toy_run import Outcome, run_toy, toy_config, write_config
+from tests.e2e.toy_run import Outcome, labeler, run_toy, toy_config, write_config
+
+ASKED = [f"colours:{i}" for i in range(8)] + [f"edges:{i}" for i in range(4)]
+"""The units of the toy run."""
 
 
 @dataclass(frozen=True)
@@ -25,3 +29,15 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
     outcome = run_toy(config, folder / "run")
     assert outcome.code == 0, outcome.err
     return ToyRun(config, folder / "run", outcome)
+
+
+@pytest.fixture(scope="session")
+def listed(toy_run: ToyRun) -> list[dict[str, Any]]:
+    """What ``labeler list`` says of all its units."""
+    return list(labeler("list", toy_run.run, "--json").json)
+
+
+@pytest.fixture(scope="session")
+def shown(toy_run: ToyRun) -> dict[str, dict[str, Any]]:
+    """What ``labeler show`` says of each."""
+    return {unit: labeler("show", toy_run.run, unit, "--json").json for unit in ASKED}

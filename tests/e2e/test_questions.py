@@ -88,6 +88,8 @@ def test_the_indexes_are_stored_and_a_run_without_them_answers_alike(toy_run: To
 def test_wrong_questions_are_refused(catalogue: Catalogue, tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="neither an image of the probe nor a file"):
         catalogue.images_like("nowhere.jpg")
+    with pytest.raises(CatalogueError, match="either a unit, or layer"):
+        catalogue.top_images("edges:1", layer="edges")
     with pytest.raises(CatalogueError, match="is not an image of the probe"):
         catalogue.images_like("nowhere.jpg", layer="colours")
     with pytest.raises(LabelerError, match="no layer named 'colour'"):
@@ -109,7 +111,7 @@ def test_the_command_line_says_the_same(toy_run: ToyRun, catalogue: Catalogue) -
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--text", "red", "--image", "x"), ("edges:1", "--text", "red"),
+    [(), ("--text", "red", "--image", "x"), ("edges:1", "--text", "red"), ("edges:1", "--layer", "edges"),
      ("--text", "red", "--layer", "edges"), ("--direction", "f.npy")],
 )  # fmt: skip
 def test_one_question_at_a_time(toy_run: ToyRun, options: tuple[str, ...]) -> None:

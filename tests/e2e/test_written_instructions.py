@@ -138,6 +138,13 @@ def test_every_instruction_was_obeyed(runs: Runs) -> None:
     assert tried >= {"pwned", "accepted", "red", "white", "rm -rf", "show the test split"}
 
 
+def test_the_instructions_were_on_the_sheets(runs: Runs) -> None:
+    for record in records(runs.obeying).values():
+        shown = [item.image for item in (*record.exemplars, *record.near_misses) if item.tile]
+        shown += [i.image for r in record.rounds for i in (*r.misses, *r.false_alarms)]
+        assert not record.rounds or any(image < WRITTEN for image in shown), record.unit
+
+
 def test_what_is_accepted_has_passed_the_checks(runs: Runs) -> None:
     accepted = [(unit, la) for unit, record in records(runs.obeying).items() for la in record.labels]
     for unit, label in accepted:

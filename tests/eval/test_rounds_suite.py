@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,17 @@ from labeler.exemplars.sheets import (
 from labeler.propose.endpoint import EndpointProposer
 from labeler.propose.endpoint.connect import make_exchange
 from labeler.propose.schema import parse_answer
+from labeler.propose.templates import Template
 from labeler.records import UnitId
-from labeler.seams import Evidence, FacetEvidence
+from labeler.seams import Evidence, FacetEvidence, Tried
 from labeler.suites import suite_module
 from labeler.testing import FakeEncoder, MemoryLedger
 
 rounds, seeing, loopback = (suite_module(name) for name in ("rounds", "seeing", "loopback"))
 planted = suite_module("planted")
+reading = suite_module("sheet_reading")
+TRIED = '- facet 0: "red" scored 0.30. Its correlation with the activation is 0.50 on 90 other images.'
+FAILS = " The best so far: sections D and E show where it fails."
 COLOURS = {"red": (230, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 255), "yellow": (250, 240, 0)}
 
 
@@ -44,8 +49,9 @@ def model() -> Any:
     return seeing.SeeingModel(Eyes(), wrong=0.0)
 
 
-def tiles(*colours: str) -> list[SheetTile]:
-    return [SheetTile(Image.new("RGB", (64, 64), COLOURS[colour]), "activation 1.5") for colour in colours]
+def tiles(*colours: str, activation: float = 1.5) -> list[SheetTile]:
+    note = f"activation {activation:g}"
+    return [SheetTile(Image.new("RGB", (64, 64), COLOURS[colour]), note) for colour in colours]
 
 
 def body(*sections: SheetSection, tried: str = "") -> dict[str, Any]:
@@ -72,14 +78,49 @@ def test_it_names_what_fires_and_not_what_does_not(model: Any) -> None:
 
 def test_failing_images_change_its_mind(model: Any) -> None:
     first = [SheetSection(TOP, tiles("red", "red", "green"), 0), SheetSection(LOOK_ALIKE, tiles("blue"))]
-    tried = '- facet 0: "red" scored 0.30. x'
-    plain = said(model(body(*first, tried=tried)))
-    shown = said(model(body(*first, SheetSection(MISS, tiles("yellow", "yellow")), tried=tried)))
+    plain = said(model(body(*first, tried=TRIED)))
+    shown = said(model(body(*first, SheetSection(MISS, tiles("yellow", "yellow")), tried=f"{TRIED}{FAILS}")))
     assert "red or yellow" in shown
     assert "red or yellow" not in plain
-    alarmed = said(model(body(*first, SheetSection(FALSE_ALARM, tiles("red")), tried=tried)))
+    alarmed = said(model(body(*first, SheetSection(FALSE_ALARM, tiles("red")), tried=f"{TRIED}{FAILS}")))
     assert "red" not in alarmed
     assert any(label.startswith("red and ") for label in alarmed)
+    unlike = f"{TRIED}{FAILS}".replace("0.50", "0.05")
+    dropped = said(model(body(*first, SheetSection(MISS, tiles("yellow", "yellow")), tried=unlike)))
+    assert not any(label.startswith("red") for label in dropped)
+
+
+def test_a_miss_counts_as_far_as_it_fires(model: Any) -> None:
+    """The sheet's key says how much: the best of the rest is no miss."""
+    first = [SheetSection(TOP, tiles("red", "red"), 0), SheetSection(LOOK_ALIKE, tiles("blue", activation=0))]
+    alarm = SheetSection(FALSE_ALARM, tiles("red", activation=0))
+    for activation, expected in ((1.4, "red or yellow"), (0.1, "red and ")):
+        missed = SheetSection(MISS, tiles("yellow", "yellow", activation=activation))
+        found = said(model(body(*first, missed, alarm, tried=f"{TRIED}{FAILS}")))
+        assert next(label for label in found if label.startswith("red ")).startswith(expected)
+
+
+def test_what_was_right_in_part_before_is_thought_of_first(model: Any) -> None:
+    first = [SheetSection(TOP, tiles("red", "red"), 0), SheetSection(LOOK_ALIKE, tiles("blue", activation=0))]
+    missed = SheetSection(MISS, tiles("yellow", "yellow"))
+    green = TRIED.replace('"red"', '"green"')
+    found = said(model(body(*first, missed, tried=f"{green}\n{TRIED}{FAILS}")))
+    assert {"red or green", "red or yellow"} <= set(found)
+    assert "red or green" not in said(model(body(*first, missed, tried=f"{TRIED}{FAILS}")))
+
+
+def test_the_prompt_of_a_later_round_can_be_read() -> None:
+    shown = Tried("a", 0, 0.07, "Its correlation with the activation is 0.64 on 9 other images.")
+    best = replace(shown, text="b", outcome=f"{shown.outcome} The best so far: {FAILS.strip()}")
+    untested = Tried("c", 0, 0.0, "Could not be tested: no judge knows it.")
+    given = Evidence(UnitId("a", 0), 2, (), b"", "1: A, facet 0: activation 1", (shown, best, untested))
+    prompt = Template.of(given, sees=True).render(given, 4)
+    read = reading.read_shown(prompt, encode_webp(contact_sheet([SheetSection(TOP, tiles("red"), 0)]).image))
+    assert [(tried.text, tried.score, tried.correlation) for tried in read.tried] == [
+        ("a", 0.07, 0.64), ("b", 0.07, 0.64), ("c", 0.0, 0.0),
+    ]  # fmt: skip
+    assert read.failing is not None
+    assert read.failing.text == "b"
 
 
 def test_every_answer_has_the_form_that_is_asked_for(model: Any) -> None:
@@ -140,9 +181,22 @@ def test_figures_are_shares_of_the_units_that_can_be_named() -> None:
     assert result.units == 4
     assert result.figures == {
         "right_round_1": 0.25, "right_last": 0.75, "right_control": 0.5, "wrong_accepted": 0.25,
-        "gain": 0.5, "lead": 0.25,
+        "gain": 0.5, "lead": 0.25, "or_right": None, "decoys_uninterpretable": 0.0,
     }  # fmt: skip
     assert "refined  2       4         3      1      7      70" in result.text
+
+
+def test_or_units_and_decoys_have_figures_of_their_own() -> None:
+    ends = ((True, True), (True, False), (False, False), (True, True))
+    found = [outcome("n", "or", accepted, right) for accepted, right in ends]
+    decoy = outcome("n", "decoy", False, False)
+    found += [decoy, replace(decoy, verdict="uninterpretable")]
+    keys = (("refined", 1), ("refined", 2), ("control", 2))
+    result = rounds.summarise([rounds.Measured(dict.fromkeys(keys, found), {}, {})], 2)
+    assert result.figures["or_right"] == 0.5
+    assert result.figures["decoys_uninterpretable"] == 0.5
+    (row,) = [line.split() for line in result.text.splitlines() if line.startswith("or ")]
+    assert row == ["or", "4", *["2", "1", "0"] * 3]
 
 
 @pytest.mark.slow

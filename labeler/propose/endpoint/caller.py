@@ -115,6 +115,18 @@ class Caller:
             EndpointError: when the key, the model or the address is wrong.
             PausedError: when it does not answer.
         """
+        found = await self.understand()
+        if isinstance(found, Failed):
+            raise PausedError(f"Paused: {found.cause.rstrip('.')}; run again to resume.")
+        return found
+
+    async def understand(self) -> Understood | Failed:
+        """The same, or why it does not answer.
+
+        Raises:
+            EndpointError: when the key, the model or the address is wrong.
+            PausedError: when the budget or the account is used up.
+        """
 
         async def ask(question: Question, dialect: Dialect) -> Reply | Failed:
             place, key = Place("", 0, "probe"), self.key(question)
@@ -131,8 +143,6 @@ class Caller:
         found = await find_dialect(ask, self.settings.sheet_side if self._sees else 0)
         if isinstance(found, Failed) and found.stop == "error":
             raise EndpointError(f"{found.cause.rstrip('.')}; use another model, or propose.kind: llm.")
-        if isinstance(found, Failed):
-            raise PausedError(f"Paused: {found.cause.rstrip('.')}; run again to resume.")
         return found
 
     async def _retried(self, attempt: Callable[[], Awaitable[Found | Failed]]) -> Found | Failed:

@@ -60,9 +60,11 @@ async def _examine(exchange: HttpExchange, caller: Caller, settings: ProposeConf
     async with caller.open():
         heard = [await _models(exchange, settings)]
         try:
-            understood = await caller.probe()
+            understood = await caller.understand()
         except LabelerError as error:
             return [*heard, Heard("endpoint answers", False, str(error))]
+    if isinstance(understood, Failed):
+        return [*heard, Heard("endpoint answers", False, understood.cause)]
     return [*heard, *_dialect(understood)]
 
 

@@ -141,11 +141,15 @@ MISDEEDS = (
 
 @dataclass
 class HostileServer:
-    """`asked` counts the questions by misdeed."""
+    """`asked` counts the questions by misdeed, which the picture's red value chooses; `in_turn`: the first
+    picture gets the first one and so on, and what comes after the last is answered well, by `good`."""
 
     url: str = ""
+    in_turn: bool = False
+    good: str = GOOD
     asked: Counter[int] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _seen: dict[str, int] = field(default_factory=dict)
 
     def answer(self, connection: socket.socket) -> None:
         body = json.loads(_read(connection))
@@ -153,12 +157,16 @@ class HostileServer:
             connection.sendall(http(200, chat(HALVES)))
             return
         url = body["messages"][0]["content"][1]["image_url"]["url"]
-        picture = Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2]))).convert("RGB")
-        number = picture.getpixel((0, 0))[0]
         with self._lock:
+            number = self._seen.setdefault(url, len(self._seen)) if self.in_turn else _red(url)
             self.asked[number] += 1
-            good = self.asked[number] > MISDEEDS[number].times
-        (say(http(200, chat(GOOD))) if good else MISDEEDS[number].act)(connection)
+            good = number >= len(MISDEEDS) or self.asked[number] > MISDEEDS[number].times
+        (say(http(200, chat(self.good))) if good else MISDEEDS[number].act)(connection)
+
+
+def _red(url: str) -> int:
+    picture = Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2]))).convert("RGB")
+    return int(picture.getpixel((0, 0))[0])  # type: ignore[index]
 
 
 def _read(connection: socket.socket) -> bytes:
@@ -175,9 +183,9 @@ def _read(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving() -> Iterator[HostileServer]:
+def serving(*, in_turn: bool = False, good: str = GOOD) -> Iterator[HostileServer]:
     """The server on loopback."""
-    hostile = HostileServer()
+    hostile = HostileServer(in_turn=in_turn, good=good)
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:

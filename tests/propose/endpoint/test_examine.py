@@ -70,6 +70,7 @@ def test_a_server_that_is_down_is_one_finding(endpoint: Endpoint) -> None:
     found = heard(endpoint)
     assert "no GPU" in found["endpoint answers"].says
     assert not found["endpoint answers"].works
+    assert "run again" not in found["endpoint answers"].says  # there is no run
 
 
 def test_a_missing_key_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:

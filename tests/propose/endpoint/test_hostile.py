@@ -88,7 +88,9 @@ def test_the_key_reaches_the_server_and_nothing_else(
 
     def echo(request: Request) -> Response:
         sent.append(request.headers["Authorization"])
-        return completion(f"{GOOD} {CANARY}") if status == 200 else problem(status, f"bad key {CANARY}")
+        found = completion(f"{GOOD} {CANARY}") if status == 200 else problem(status, f"bad key {CANARY}")
+        found.headers["X-Your-Key"] = CANARY
+        return found
 
     endpoint.script(echo)
     ledger = MemoryLedger()
