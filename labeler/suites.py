@@ -19,6 +19,8 @@ from labeler.errors import LabelerError, UnknownNameError
 from labeler.resources import resource_directory
 
 SUITES = {
+    "asking": "how long asking a model about 1,000 units takes, against the answers' own time",
+    "attack": "what is seen of networks that were made to mislead, and what each acceptance believes of them",
     "baselines": "our labels, Network Dissection, SoftWPMI and INVERT side by side on the units of a run",
     "calibrate": "fit the gate on planted networks, and write its calibration",
     "control": "the same architecture with random weights: how many of its units are accepted",
@@ -30,6 +32,7 @@ SUITES = {
     "planted": "label accuracy by kind of unit, on networks whose units' truth is known",
     "rounds": "what each round of refinement buys, against a control that is shown no failing images",
     "sanity": "the missing-label and extra-label tests on every check",
+    "scale": "how long a catalogue of 100,000 units takes to search, list, report on and open",
     "simulation": "label-predicted against real activation on held-out images, by a judge nobody used",
     "speed": "each part against a plain loop that does the same, in one run",
     "vlm": "the whole loop on the demo's units with a language model, or with its recorded answers",
