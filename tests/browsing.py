@@ -61,6 +61,25 @@ class Visit:
         expect(self.page.locator("h1")).to_contain_text(unit)
         self.page.wait_for_load_state("domcontentloaded")
 
+    def try_to_break_out(self) -> list[str]:
+        """What the browser refuses when the page tries to run what is not its own, or to ask another host."""
+        self.page.evaluate("""async () => {
+            const add = (tag, more) => document.body.append(Object.assign(document.createElement(tag), more));
+            add("script", { textContent: "window.pwned = 1" });
+            add("script", { src: "http://evil.example/x.js" });
+            add("img", { src: "http://evil.example/x.png" });
+            add("iframe", { src: "http://evil.example/" });
+            add("style", { textContent: "main { display: none }" });
+            const button = document.createElement("button");
+            button.setAttribute("onclick", "window.pwned = 1");
+            document.body.append(button);
+            button.click();
+            await fetch("http://evil.example/").catch(() => {});
+            await new Promise((done) => setTimeout(done, 200));
+        }""")
+        said, self.trouble = self.trouble, []
+        return [text for text in said if "Content Security Policy" in text]
+
     def check(self) -> None:
         """Nothing ran, nothing failed, and nothing was asked of anybody else."""
         assert self.page.evaluate("window.pwned") is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from labeler.api.hits import FoundImage, SearchHit, SimilarUnit, TopImage
 from labeler.catalogue import CatalogueStore, ListedUnit, Selection
-from labeler.errors import CatalogueError, EncoderError, LabelerError, UnknownNameError
+from labeler.errors import CatalogueError, EncoderError, LabelerError, RunError, UnknownNameError
 from labeler.records import KINDS, TRUSTS, VERDICTS, UnitId, UnitRecord
 
 if TYPE_CHECKING:
@@ -74,12 +74,20 @@ class Catalogue:
         self.close()
 
     def __getitem__(self, unit: str | UnitId | tuple[str, int]) -> UnitRecord:
+        """The whole record of one unit: its verdict, and everything that led to it.
+
+        Raises:
+            UsageError: when `unit` is a text of another form than ``layer:index`` or ``layer:index-``.
+            CatalogueError: when the catalogue has no such unit.
+        """
         return self._store.unit(_unit_id(unit))
 
     def __iter__(self) -> Iterator[UnitRecord]:
+        """All records by layer and index, a few hundred in memory at a time."""
         return self._store.units()
 
     def __len__(self) -> int:
+        """How many units have a verdict."""
         return sum(self._store.counts().values())
 
     def units(
@@ -100,13 +108,21 @@ class Catalogue:
         return list(self._store.units(self._selection(wanted), limit, offset))
 
     def iterate(self, **wanted: Unpack[Filters]) -> Iterator[UnitRecord]:
-        """The records of `units` one by one, a few hundred in memory at a time."""
+        """The records of `units` one by one, a few hundred in memory at a time.
+
+        Raises:
+            UnknownNameError: as `units`.
+        """
         return self._store.units(self._selection(wanted))
 
     def listed(
         self, *, limit: int | None = None, offset: int = 0, **wanted: Unpack[Filters]
     ) -> list[ListedUnit]:
-        """The same units as `units`, without the evidence: verdicts, labels and trust, of 100,000 at once."""
+        """The same units as `units`, without the evidence: verdicts, labels and trust, of 100,000 at once.
+
+        Raises:
+            UnknownNameError: as `units`.
+        """
         return list(self._store.listed(self._selection(wanted), limit, offset))
 
     def _selection(self, wanted: Filters) -> Selection:
@@ -124,7 +140,7 @@ class Catalogue:
         return selection
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """Number of units by (layer, verdict)."""
+        """Number of units by (layer, verdict); pairs that do not occur are left out."""
         return self._store.counts()
 
     def note(self, key: str) -> str | None:
@@ -132,11 +148,19 @@ class Catalogue:
         return self._store.meta(key)
 
     def search(self, text: str, k: int = 10) -> list[SearchHit]:
-        """The `k` units whose accepted labels are nearest to `text`.
+        """The `k` units whose accepted labels are nearest to `text`, best first.
 
-        By the cosine of text embeddings where the run's encoder is to be had and knows the text, and by words
-        (all of them, or words that begin so) for labels that have no embedding; `search_method` then says
-        which and why. Units of one label come by layer and index.
+        By the cosine of text embeddings where the run's encoder is to be had and knows the text; otherwise,
+        and for labels that have no embedding, by words (SQLite's FTS5: all of them, or words that begin so),
+        which score 1. `search_method` then says which, and why. Units of one label come by layer and index.
+        The encoder is loaded by the first search, which takes seconds.
+
+        Args:
+            text: a few words.
+            k: how many units at most.
+
+        Raises:
+            RunError: when the catalogue cannot be read.
         """
         scores = self._scores(text, max(k, 0))
         hits: list[SearchHit] = []
@@ -158,8 +182,8 @@ class Catalogue:
             return by_words
         try:
             cosines_t = vectors_td @ self._retrieval_of_run().embed_text(text)
-        except EncoderError as error:
-            self.search_method = f"words ({error})"
+        except (EncoderError, RunError) as error:  # a catalogue without its run's files can be searched too
+            self.search_method = f"words ({str(error).rstrip('.')})"
             return by_words
         known = set(labels)
         unknown = {label: score for label, score in by_words.items() if label not in known}
@@ -208,14 +232,25 @@ class Catalogue:
     ) -> list[TopImage]:
         """The `k` probe images that activate a unit, or a direction in a layer, most; strongest first.
 
-        A unit is answered exactly by its spatial maximum. A direction (one weight per unit of `layer`) is
-        answered by the spatial mean: the maximum of a sum is not the sum of maxima.
+        A unit is answered by its spatial maximum, exactly: up to `activations.top_k` images come from the
+        pass, more from the images that are indexed. A direction is answered by the spatial mean, over the
+        images that are indexed: the maximum of a sum is not the sum of maxima. Activations are in the units
+        of the layer's own output.
+
+        Args:
+            unit: a unit, with nothing else.
+            layer: the layer in whose space `direction` lies.
+            direction: finite numbers ``(u,)``, a weight for each of the layer's units; its length matters to
+                the values, not to the order.
+            k: how many images.
 
         Raises:
             CatalogueError: when neither a unit nor a layer with a direction is given, or shapes differ.
+            UnknownNameError: when the run has no such layer.
+            RunError: when the run keeps no activations.
         """
         retrieval = self._retrieval_of_run()
-        if unit is not None and direction is None:
+        if unit is not None and layer is None and direction is None:
             found = retrieval.top_by_unit(_unit_id(unit), k)
         elif unit is None and layer is not None and direction is not None:
             found = retrieval.top_by_direction(layer, direction, k)
@@ -237,6 +272,9 @@ class Catalogue:
 
         Raises:
             CatalogueError: when there is no such image, or the layer's index does not have it.
+            UnreadableImageError: when it is a file that cannot be decoded.
+            EncoderError: when a file has to be embedded and the run's encoder is not to be had.
+            RunError: when the run keeps no activations.
         """
         found = self._retrieval_of_run().images_like(str(image), k, layer)
         return [FoundImage(path, score) for path, score in found]
@@ -246,6 +284,7 @@ class Catalogue:
 
         Raises:
             EncoderError: when the run's encoder is not to be had, or cannot know the text.
+            RunError: when the run keeps no embeddings.
         """
         return [FoundImage(path, score) for path, score in self._retrieval_of_run().images_for_text(text, k)]
 
@@ -253,7 +292,8 @@ class Catalogue:
         """One row per unit, by layer and index.
 
         Columns: unit, layer, index, name, verdict, labels (joined by ``; ``), kinds (alike), score and
-        probability (of the best label, NaN where there is none), trust, coverage, reason.
+        probability (of the best label, in [0, 1], NaN where there is none), trust, coverage (in [0, 1], NaN
+        where it is not known), reason.
 
         Raises:
             LabelerError: when pandas is not installed.
@@ -262,7 +302,8 @@ class Catalogue:
             import pandas as pd
         except ImportError:
             raise LabelerError("to_pandas needs pandas: pip install pandas.") from None
-        return pd.DataFrame([_flat(row) for row in self._store.listed()])
+        table = pd.DataFrame([_flat(row) for row in self._store.listed()], columns=list(_FLAT))
+        return table.astype({name: kind for name, kind in _FLAT.items() if kind != "object"})
 
     def to_arrow(self, *, evidence: bool = False) -> pa.Table:
         """One row per unit, by layer and index, with its labels nested.
@@ -301,6 +342,14 @@ class Catalogue:
 
             self._retrieval = Retrieval.open(self.directory)
         return self._retrieval
+
+
+# A column that is empty throughout would be one of objects, and a table without units would have no columns.
+_FLAT = {
+    "unit": "object", "layer": "object", "index": "int64", "name": "object", "verdict": "object",
+    "labels": "object", "kinds": "object", "score": "float64", "probability": "float64", "trust": "object",
+    "coverage": "float64", "reason": "object",
+}  # fmt: skip
 
 
 def _unit_id(unit: str | UnitId | tuple[str, int]) -> UnitId:

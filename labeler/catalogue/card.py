@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from labeler.catalogue.store import CatalogueStore
+from labeler.printable import printable
 
 MARK = "<!-- written by labeler export -->"
 _SIZES = (("n<1K", 1_000), ("1K<n<10K", 10_000), ("10K<n<100K", 100_000), ("100K<n<1M", 1_000_000))
@@ -40,22 +42,22 @@ def card(run: Mapping[str, Any], store: CatalogueStore, file: str) -> str:
     lines = [
         "---",
         "license:  # yours to choose before you publish, e.g. cc-by-4.0",
-        f"pretty_name: {json.dumps(f'Labels of {target}', ensure_ascii=False)}",
+        f"pretty_name: {_quoted(f'Labels of {target}')}",
         "tags: [interpretability, neurons, vision]",
         f"size_categories: [{size}]",
-        f"configs: [{{config_name: default, data_files: {json.dumps(file, ensure_ascii=False)}}}]",
+        f"configs: [{{config_name: default, data_files: {_quoted(file)}}}]",
         "---",
         MARK,
         "",
-        f"# Labels of {target}",
+        f"# Labels of {_said(target)}",
         "",
-        f"{units} units of a vision network, labelled by `labeler`: one row for each, in `{file}`.",
+        f"{units} units of a vision network, labelled by `labeler`: one row for each, in {_said(file)}.",
         "",
         *_made(run),
         "",
         "| layer | verdict | units |",
         "|---|---|---|",
-        *(f"| {layer} | {verdict} | {count} |" for (layer, verdict), count in sorted(counts.items())),
+        *(f"| {_said(layer)} | {verdict} | {count} |" for (layer, verdict), count in sorted(counts.items())),
         "",
         "## Columns",
         "",
@@ -94,7 +96,10 @@ def _made(run: Mapping[str, Any]) -> list[str]:
         "run": run["fingerprint"],
         "versions": ", ".join(f"{name} {found}" for name, found in run["versions"].items()),
     }
-    return [*(f"- {name}: {value}" for name, value in facts.items()), *(f"- {w}" for w in run["warnings"])]
+    return [
+        *(f"- {name}: {_said(value)}" for name, value in facts.items()),
+        *(f"- {_said(warning)}" for warning in run["warnings"]),
+    ]
 
 
 def _meaning(gate: Mapping[str, Any]) -> list[str]:
@@ -109,6 +114,16 @@ def _meaning(gate: Mapping[str, Any]) -> list[str]:
         " wrong units (decoys) decided. Their share is a lower bound of the error: near misses escape it.",
         "- `score` is comparable within this run only. A check that did not apply has no value, never 0.",
         "- What holds on these images holds on these images.",
-        *(f"- {name}: {value}" for name, value in gate.get("lines", ())),
-        *(f"- {warning}" for warning in gate.get("warnings", ())),
+        *(f"- {_said(name)}: {_said(value)}" for name, value in gate.get("lines", ())),
+        *(f"- {_said(warning)}" for warning in gate.get("warnings", ())),
     ]
+
+
+def _said(value: object) -> str:
+    """A value as Markdown: one line, with no markup of its own."""
+    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", printable(str(value)))
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML: JSON without what YAML does not allow in a string."""
+    return json.dumps(printable(text), ensure_ascii=False)

@@ -1,7 +1,8 @@
 """Labels as rows of a table: a row for each accepted label, and one without a label for a unit without any.
 
-A spreadsheet takes a cell that starts with ``=``, ``+``, ``-`` or ``@`` for a formula and runs it (OWASP,
-"CSV injection"), so such a text gets an apostrophe in front, which `plain` takes away again.
+A spreadsheet takes a cell that starts with ``=``, ``+``, ``-`` or ``@``, also in their wide forms, for a
+formula and runs it (OWASP, "CSV injection"), so such a text gets an apostrophe in front, which `plain` takes
+away again. So does the text behind a semicolon: where the decimal point is a comma, semicolons part cells.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 from labeler.records import CheckResult, Label, UnitRecord
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_QUOTED = re.compile(r"'+[=+\-@\t\r\n]")
+_STARTS = r"[=+\-@＝＋－＠\t\r\n]"
+_FORMULA = re.compile(rf"(^|;)('*{_STARTS})")
+_QUOTED = re.compile(rf"(^|;)'('*{_STARTS})")
 
 COLUMNS = {
     "unit": "the unit as layer:index; 3- at the end is the negative side of unit 3",
@@ -47,12 +49,12 @@ COLUMNS = {
 
 def quoted(text: str) -> str:
     """`text` as a cell that no spreadsheet runs."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    return _FORMULA.sub(r"\1'\2", text)
 
 
 def plain(cell: str) -> str:
     """The text of a cell: `quoted` undone."""
-    return cell[1:] if _QUOTED.match(cell) else cell
+    return _QUOTED.sub(r"\1\2", cell)
 
 
 def rows(record: UnitRecord) -> Iterator[dict[str, Any]]:

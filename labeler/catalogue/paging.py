@@ -89,10 +89,14 @@ class CataloguePages:
         Units without a score come last in the order ``best`` and are left out of ``worst``.
         """
         where, values = _where(wanted, scored=order == "worst", by_score=order != "unit")
-        total = self._all(f"SELECT COUNT(*) FROM units WHERE {where}", values)[0][0]
-        query = f"SELECT unit FROM units WHERE {where} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
-        units = [str(row[0]) for row in self._all(query, (*values, limit, offset))]
-        return Page(int(total), tuple(self._records(units)))
+        query = f"SELECT unit FROM units WHERE {where} ORDER BY {_ORDERS[order]}"
+        if wanted.text:  # no index helps to find a text, so its units are looked for once and counted here
+            found = self._all(query, values)
+            total, rows = len(found), found[offset : offset + limit]
+        else:
+            total = int(self._all(f"SELECT COUNT(*) FROM units WHERE {where}", values)[0][0])
+            rows = self._all(f"{query} LIMIT ? OFFSET ?", (*values, limit, offset))
+        return Page(total, tuple(self._records([str(row[0]) for row in rows])))
 
     def layers(self) -> dict[str, int]:
         """Number of units that have a verdict, by layer."""

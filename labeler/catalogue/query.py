@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from labeler.records import Formula, Kind, TrustName, VerdictName
 
@@ -85,7 +86,7 @@ def read_row(row: tuple[Any, ...]) -> ListedUnit:
     layer, index, unit, name, verdict, trust, coverage, reason, labels, exemplars = row
     return ListedUnit(
         unit, layer, index, name, verdict, trust, coverage, reason,
-        tuple(map(_label, json.loads(labels))), tuple(json.loads(exemplars)),
+        tuple(map(_label, from_json(labels))), tuple(from_json(exemplars)),  # twice as fast as json's
     )  # fmt: skip
 
 

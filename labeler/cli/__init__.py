@@ -13,6 +13,7 @@ import typer
 
 from labeler.cli import measuring, reading, running, serving, sharing
 from labeler.errors import LabelerError
+from labeler.printable import printable
 
 app = typer.Typer(
     name="labeler",
@@ -39,6 +40,7 @@ app.command("import")(sharing.import_labels)
 app.command()(sharing.compare)
 app.command()(serving.serve)
 app.command()(measuring.judge)
+app.command()(measuring.verify)
 app.command("eval")(measuring.evaluate)
 app.command()(measuring.doctor)
 
@@ -48,11 +50,12 @@ def main() -> NoReturn:
     try:
         app()
     except LabelerError as error:
-        print(f"labeler: {error}", file=sys.stderr)
+        print(f"labeler: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        print(f"labeler: {error.strerror or error}: {error.filename or 'no file named'}.", file=sys.stderr)
+        named = printable(str(error.filename or "no file named"))
+        print(f"labeler: {error.strerror or error}: {named}.", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)

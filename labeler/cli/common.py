@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from labeler.printable import json_text, printable
 
 if TYPE_CHECKING:
     from labeler.api import Catalogue
@@ -33,14 +34,14 @@ def open_catalogue(run_directory: Path) -> Catalogue:
 
 def print_data(data: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print `data` as JSON, or what `text` makes for people, to stdout."""
-    print(json.dumps(data, indent=1, ensure_ascii=False) if as_json else text())
+    print(json_text(data) if as_json else printable(text(), keep="\n"))
 
 
 def print_array(items: Iterable[Any]) -> None:
     """Print a JSON array to stdout, each item as it comes."""
     mark = "["
     for item in items:
-        print(mark, json.dumps(item, indent=1, ensure_ascii=False), sep="\n", end="")
+        print(mark, json_text(item), sep="\n", end="")
         mark = ","
     print("\n]" if mark == "," else "[]")
 

@@ -49,6 +49,18 @@ def evaluate(
     print_data(result.as_json(), as_json, lambda: result.text)
 
 
+def verify(run_directory: RunDirectory, as_json: AsJson = False) -> None:
+    """Read a whole run and say what is no longer as it was written; exit status 1 where anything is."""
+    from labeler.verification import verify_run
+
+    found = verify_run(run_directory)
+    counts = f"{found['stages']} stages, {found['units']} units and {found['pictures']} pictures were read:"
+    said = found["problems"] or ["all is as it was written."]
+    print_data(found, as_json, lambda: "\n".join([counts, *said]))
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
 def doctor(
     config: Annotated[
         Path | None, typer.Option("--config", help="A YAML config whose endpoint is asked.")

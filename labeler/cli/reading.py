@@ -11,6 +11,7 @@ import typer
 
 from labeler.cli.common import AsJson, RunDirectory, open_catalogue, print_array, print_data, text_table
 from labeler.errors import UsageError
+from labeler.printable import printable
 
 _LISTED = {"unit", "layer", "index", "verdict", "labels", "candidates", "trust", "reason"}
 
@@ -93,7 +94,7 @@ def search(
             found = [(unit.unit, "; ".join(unit.labels), unit.score) for unit in similar]
         else:
             found = [(hit.unit, hit.label, hit.score) for hit in catalogue.search(text or "", k)]
-            print(f"Searched by {catalogue.search_method}.", file=sys.stderr)
+            print(f"Searched by {printable(catalogue.search_method)}.", file=sys.stderr)
     rows = [(unit, label, f"{score:.3f}") for unit, label, score in found]
     data = [{"unit": unit, "label": label, "score": score} for unit, label, score in found]
     print_data(data, as_json, lambda: text_table(("unit", "label", "score"), rows))
@@ -121,6 +122,8 @@ def top(
         raise UsageError("Give labeler top one of UNIT, --layer with --direction, --image or --text.")
     if direction is not None and layer is None:
         raise UsageError("--direction needs --layer, the layer in whose space it lies.")
+    if unit is not None and layer is not None:
+        raise UsageError("--layer goes with --direction or --image; a UNIT names its own layer.")
     if image is not None or text is not None:
         _print_alike(run_directory, image, text, layer, k, as_json)
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labeler.cli.common import AsJson, RunDirectory, TrustCode, open_catalogue, print_data, text_table
+from labeler.printable import printable
 
 if TYPE_CHECKING:
     from labeler.catalogue.compare import Comparison
@@ -80,7 +81,7 @@ def import_labels(
 
 
 def _import_text(data: dict[str, Any]) -> str:
-    left_out = [f"left out: row {bad['row']}: {bad['why']}" for bad in data["left_out"]]
+    left_out = [f"left out: row {bad['row']}: {printable(bad['why'])}" for bad in data["left_out"]]
     verdicts = [(verdict, str(count)) for verdict, count in sorted(data["verdicts"].items())]
     lines = [
         f"{data['labels']} labels of {data['units']} units were judged, {len(left_out)} left out.",

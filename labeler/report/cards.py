@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeler.records import TrustName, UnitRecord, VerdictName
+from labeler.records import Exemplar, TrustName, UnitRecord, VerdictName
 from labeler.report.names import unit_page
 
 Kept = Callable[[str | None], bool]
@@ -56,9 +56,13 @@ def card(record: UnitRecord, kept: Kept) -> Card:
         refused="" if labels or not record.candidates else _short(record.candidates[0].text),
         score=best[0].score if best else None,
         trust=record.trust.verdict,
-        photograph=next((item.tile for item in record.exemplars if kept(item.tile)), None),
-        picture=next((item.tile for item in record.visualisations if kept(item.tile)), None),
+        photograph=None if record.verdict == "dead" else _first(record.exemplars, kept),
+        picture=next((v.tile for v in record.visualisations if not v.second and kept(v.tile)), None),
     )
+
+
+def _first(exemplars: Iterable[Exemplar], kept: Kept) -> str | None:
+    return next((item.tile for item in exemplars if kept(item.tile)), None)
 
 
 def tiles(record: UnitRecord) -> Iterator[str]:
@@ -66,7 +70,9 @@ def tiles(record: UnitRecord) -> Iterator[str]:
     exemplars = [*record.exemplars, *record.near_misses, *record.bands]
     for item in record.rounds:
         exemplars += [*item.misses, *item.false_alarms]
-    names = [item.tile for item in exemplars] + [item.tile for item in record.visualisations]
+    names = [item.tile for item in exemplars]
+    for picture in record.visualisations:
+        names += [picture.tile, picture.faded]
     names += [item.sheet for item in record.rounds]
     return (name for name in dict.fromkeys(names) if name is not None)
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from labeler.records import ActivationSummary, UnitRecord
 
 _WIDTH, _BARS = 640, 120
-_TOP = 46  # room for the marks' names, in three rows: marks often lie close together
+_TOP = 60  # room for the marks' names, each in a row of its own: they often lie close together
 _ROW = 13  # one row of ticks below the axis
 _MARKS = (("p50", "median"), ("p90", "p90"), ("p99", "p99"))
 
@@ -88,7 +88,7 @@ def _marks(axis: _Axis, summary: ActivationSummary) -> str:
     drawn = []
     for number, (value, name, kind) in enumerate(sorted(marks)):
         if axis.first <= value <= axis.last:
-            x, y = axis.x(value), 12 + 14 * (number % 3)
+            x, y = axis.x(value), 12 + 14 * number
             anchor, offset = ("start", 3) if x < _WIDTH - 90 else ("end", -3)
             drawn.append(
                 f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 9}" y2="{_TOP + _BARS}"/>'

@@ -21,8 +21,8 @@ from labeler.report.overview import Overview
 
 PAGE = 60
 """Units on a page of a list: well under 1 MB, with pictures that are loaded when they come into view."""
-SAMPLE = 12
-"""Units of each layer on the first page."""
+SAMPLE, SAMPLES = 12, 300
+"""Units of each layer on the first page, and of all layers: 100 layers of 12 would already be 0.8 MB."""
 STATIC_CSP = (
     "default-src 'none'; script-src 'self' file:; style-src 'self' file:; img-src 'self' file:;"
     " base-uri 'none'; form-action 'none'"
@@ -88,7 +88,7 @@ class Pages:
         self._environment.tests["kept"] = kept
         self._environment.globals.update(
             info=info, csp=csp, served=served, meaning=words.MEANING, meanings=words.VERDICT_MEANING,
-            trusts=TRUSTS, bell=BELL,
+            trusts=TRUSTS, bell=BELL, signal_meaning=words.SIGNAL_MEANING,
         )  # fmt: skip
         self._unit = self._environment.get_template("unit.html.j2")
 
@@ -97,13 +97,15 @@ class Pages:
     ) -> str:
         """The page of a unit, with links to the units beside it and to its layer's page."""
         named = {facet.index for facet in record.facets}
+        dead = record.verdict == "dead"  # its images are any images, and would be taken for what it likes
+        first = [item for item in record.visualisations if not item.second]
         by_facet = [
             (
                 facet,
                 [item for item in record.exemplars if item.facet == facet.index and item.tile],
-                [item for item in record.visualisations if item.facet == facet.index],
+                [item for item in first if item.facet == facet.index],
             )
-            for facet in record.facets
+            for facet in (() if dead else record.facets)
         ]
         judges = {check.judge: None for label in record.labels + record.candidates
                   for check in label.checks.values() if check.judge}  # fmt: skip
@@ -111,8 +113,10 @@ class Pages:
             record=record, root="../../", layer_href=layer_href, place=record.unit[len(record.layer) + 1 :],
             before=None if before is None else unit_page(before),
             after=None if after is None else unit_page(after),
-            facets=by_facet, others=[item for item in record.visualisations if item.facet not in named],
-            scale=_scale(record), histogram=unit_histogram(record), bands=_bands(record.bands),
+            facets=by_facet, others=[item for item in first if item.facet not in named],
+            again=[item for item in record.visualisations if item.second],
+            scale=_scale(record), histogram=Markup("") if dead else unit_histogram(record), dead=dead,
+            bands=[] if dead else _bands(record.bands),
             verdict_meaning=words.VERDICT_MEANING[record.verdict], judges=", ".join(judges),
         )  # fmt: skip
 
@@ -142,6 +146,11 @@ class Pages:
 
     def _render(self, template: str, **values: Any) -> str:
         return self._environment.get_template(template).render(**values)
+
+
+def sample_size(layers: int) -> int:
+    """How many units of each layer the first page shows."""
+    return max(1, min(SAMPLE, SAMPLES // max(layers, 1)))
 
 
 def grid_page(layer: str, number: int, units: int) -> GridPage:

@@ -17,7 +17,7 @@ from labeler.report.chunks import chunked, write_chunks
 from labeler.report.info import ListSource, RunInfo, Source
 from labeler.report.names import layer_page, unit_page
 from labeler.report.overview import Tally, overview
-from labeler.report.pages import PAGE, SAMPLE, Pages
+from labeler.report.pages import PAGE, Pages, sample_size
 
 STATIC = Path(__file__).parent / "static"
 _PART = 10 * PAGE  # units that one worker builds at a time; whole pages of a layer
@@ -87,7 +87,7 @@ def build_report(
     )
     view = overview(total, info, by_layer, total.verdicts, total.trusts)
     _write(out / "run.html", pages.run())
-    sample = {layer: cards[:SAMPLE] for layer, cards in by_layer.items()}
+    sample = {layer: cards[: sample_size(len(by_layer))] for layer, cards in by_layer.items()}
     _write(out / "index.html", pages.first(view, sample))
     return out / "index.html"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from labeler.printable import printable
 from labeler.records import Label, UnitRecord
 from labeler.report.words import check_sentence, number
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to the widest cell; control characters in cells are replaced."""
-    cells = [[_plain(cell) for cell in row] for row in (header, *rows)]
+    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -51,7 +52,7 @@ def unit_text(record: UnitRecord) -> str:
     if exemplars:
         lines += ["", "strongest images"]
         lines += [f"  {number(item.activation):>8}  {item.path}" for item in exemplars]
-    return "\n".join(_plain(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _heading(title: str, label: Label) -> str:
@@ -60,7 +61,3 @@ def _heading(title: str, label: Label) -> str:
         f"{title}: {label.text} ({label.kind}, facet {label.facet}, round {label.round},"
         f" score {number(label.score)}, checked on {label.split}{matched})"
     )
-
-
-def _plain(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -17,6 +17,25 @@ MEANING = {
     "intervention": "share of the unit's range by which pasting the concept in raises it, and erasing it"
     " lowers it, more than the same with something else",
 }
+SIGNAL_MEANING = {
+    "likeness": "mean of the percentiles that apply: the judge's and that of the layers before",
+    "suspicion": "0 to 1, for ranking: 1 less the lower of likeness and range percentile",
+    "percentile": "share of other units whose held-out photographs are less like the picture, to the judge",
+    "agreement_p": "chance that random photographs would be as like the picture",
+    "activation": "what the unit gives for its pictures, the median of them",
+    "natural_p99": "what one probe image in a hundred reaches",
+    "natural_p999": "what one probe image in a thousand reaches",
+    "excess": "how many times further above the median image the picture is than that thousandth",
+    "path_percentile": "the share again, by the network's own layers before the unit",
+    "path_similarity": "likeness to its photographs in those layers: 0 as random ones, 1 as among these",
+    "path_usual": "the median of that share over the layer: what is usual there",
+    "range_percentile": "share of other units whose photographs are less like the middle of this one's range",
+    "second_percentile": "the share by those layers, for the picture made in another way",
+    "stability": "share of other units whose pictures are less like this one's than these are to each other",
+    "informative_pictures": "how often the judge, knowing the pictures, tells a strong image from a weak one",
+    "informative_photographs": "the same, knowing the photographs; 0.5 is guessing",
+}
+"""What the numbers behind the trust in a picture are; a name that is not here stands for itself."""
 VERDICT_MEANING = {
     "accepted": "one label passes every test on images that no proposer saw",
     "polysemantic": "two or more labels pass, for different facets",

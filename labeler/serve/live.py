@@ -13,7 +13,7 @@ from labeler.records import UnitId
 from labeler.report.cards import Card, KeptIn, card
 from labeler.report.names import layer_page, slug
 from labeler.report.overview import overview, tally
-from labeler.report.pages import PAGE, SAMPLE, Pages
+from labeler.report.pages import PAGE, Pages, sample_size
 from labeler.run_directory import read_run
 from labeler.run_report import ordered_layers, run_info
 
@@ -79,7 +79,8 @@ class LiveRun:
         layers = ordered_layers(self.data, found.layers())
         pages, drawn = self.renderer(), tally(found.sample(DRAWN))
         view = overview(drawn, pages.info, layers, found.counts("verdict"), found.counts("trust"))
-        sample = {layer: self._cards(Filter(layer=layer), SAMPLE, 0) for layer in layers}
+        shown = sample_size(len(layers))
+        sample = {layer: self._cards(Filter(layer=layer), shown, 0) for layer in layers}
         return pages.first(view, sample, progress=self.progress())
 
     def unit_page(self, layer_slug: str, index: int, negative: bool) -> str:

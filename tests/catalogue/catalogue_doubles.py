@@ -19,7 +19,6 @@ from labeler.records import (
     Formula,
     Label,
     Null,
-    RoundRecord,
     SpecificityNull,
     Trust,
     UnitRecord,
@@ -122,26 +121,6 @@ CHECK = CheckResult(
     status="ok", value=0.61, low=0.5, n=1200, judge="annotations",
     significance=Null(z=9.0, p=1e-6), specificity=SpecificityNull(z=4.5, p=None, units=90),
 )  # fmt: skip
-
-
-def large_record(number: int, per_layer: int, words: list[str]) -> UnitRecord:
-    """One of very many records, of the size that runs leave (some 30 KB); a fifth has a label."""
-    layer, index = f"blocks.{number // per_layer}", number % per_layer
-    checks = dict.fromkeys(("prediction", "rivals", "auprc", "real", "synthetic", "iou"), CHECK)
-    word = words[number * 7919 % len(words)]
-    label = Label(
-        text=word, kind=KINDS[number // 5 % len(KINDS)], score=number % 97 / 97, checks=checks,
-        probability=number % 89 / 89,
-    )  # fmt: skip
-    refused = tuple(label.model_copy(update={"text": f"{word} {i}"}) for i in range(3))
-    own = (label,) if number % 5 == 0 else ()
-    made = record(f"{layer}:{index}", layer, index, "accepted" if own else "rejected", own, images=24)
-    return made.model_copy(
-        update={
-            "candidates": refused,
-            "rounds": tuple(RoundRecord(round=i + 1, labels=refused, outcome="Went on.") for i in range(3)),
-        }
-    )
 
 
 def filled(path: Path, found: list[UnitRecord]) -> CatalogueStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,15 @@ def test_a_search_says_how_it_was_made(toy_run: ToyRun, catalogue: Catalogue) ->
     assert all(row["score"] == 1.0 for row in said.json)
 
 
+def test_a_catalogue_without_its_run_is_searched_by_words(toy_run: ToyRun, tmp_path: Path) -> None:
+    shutil.copy(toy_run.run / "catalogue.db", tmp_path)
+    with Catalogue.open(tmp_path) as bare:
+        (label, *_) = bare.units(verdict="accepted")[0].labels
+        assert bare.search(label.text, k=1)[0].score == 1.0
+        assert "is not a run directory" in bare.search_method
+        assert len(bare.to_arrow()) == len(bare)
+
+
 def test_tables_have_a_row_for_each_unit(catalogue: Catalogue) -> None:
     units = [record.unit for record in catalogue]
     light, whole = catalogue.to_arrow(), catalogue.to_arrow(evidence=True)
@@ -144,6 +154,7 @@ def test_tables_have_a_row_for_each_unit(catalogue: Catalogue) -> None:
     table = pytest.importorskip("pandas") and catalogue.to_pandas()
     assert table["labels"].tolist() == ["; ".join(la.text for la in record.labels) for record in catalogue]
     assert table["coverage"].notna().sum() == sum(record.coverage is not None for record in catalogue)
+    assert {str(table[name].dtype) for name in ("score", "probability", "coverage")} == {"float64"}
 
 
 def test_exports_of_a_run_hold_its_labels(toy_run: ToyRun, catalogue: Catalogue, tmp_path: Path) -> None:

@@ -109,7 +109,33 @@ _FORMULAS = (
     "\t=1+1",
     "\r=1+1",
     '"=1+1',
+    "\n=1+1",
+    "'=1+1",
+    "''+1",
+    "\uff1d1+1",
+    "\uff201+1",
+    ";=1+1",
+    "a;=cmd|' /C calc'!A0;b",
     "a,b;c\td",
+)
+_TERMINAL = (
+    "\x1b[2J\x1b[H",
+    "\x1b[8mhidden\x1b[0m",
+    "\x1b]0;title\x07",
+    "\x1b]52;c;ZXZpbA==\x07",
+    "\x1b]8;;http://evil.example\x1b\\dog\x1b]8;;\x1b\\",
+    "\x1bP1$r0m\x1b\\",
+    "\x1bc",
+    "\x1b[6n",
+    "\x9b31mred",
+    "\x9d0;title\x9c",
+    "dog\rcat",
+    "dog\x08\x08\x08cat",
+    "\x7fdog",
+    "\x0bdog\x0c",
+    "dog\naccepted: cat",
+    "dog\x85cat",
+    "\U000e0041\U000e0042dog",
 )
 _UNICODE = (
     "abc\u202egpj.exe",
@@ -138,7 +164,8 @@ _LONG = (
 )
 
 HOSTILE: tuple[str, ...] = (
-    *_SCRIPTS, *_HANDLERS, *_ATTRIBUTES, *_LINKS, *_JAVASCRIPT, *_TEMPLATES, *_FORMULAS, *_UNICODE, *_LONG,
+    *_SCRIPTS, *_HANDLERS, *_ATTRIBUTES, *_LINKS, *_JAVASCRIPT, *_TEMPLATES, *_FORMULAS,
+    *_TERMINAL, *_UNICODE, *_LONG,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from labeler.records import (
 )
 from labeler.report import RunInfo, build_report
 from labeler.report.names import slug
-from labeler.report.pages import PAGE
+from labeler.report.pages import PAGE, sample_size
 from labeler.report.words import MEANING
 from tests.report.hostile import HOSTILE as EVERY
 from tests.report.hostile import as_parsed
@@ -172,6 +172,16 @@ def test_a_long_layer_is_paged(site: Path) -> None:
     assert not (site / "layers" / "many-4.html").exists()
 
 
+def test_many_layers_do_not_make_a_large_first_page(tmp_path: Path) -> None:
+    tile = ImageStore(tmp_path / "images").put(Image.new("RGB", (8, 8)))
+    shown = [record(f"layer.{number}", index, tile) for number in range(160) for index in range(2)]
+    build_report(shown, INFO, tmp_path / "images", tmp_path / "report")
+    page = Page(tmp_path / "report" / "index.html")
+    assert len({link["href"] for link in page.of("a") if link["href"].startswith("units/")}) == 160
+    assert page.path.stat().st_size < 500_000
+    assert [sample_size(layers) for layers in (1, 25, 50, 160, 9000)] == [12, 12, 6, 1, 1]
+
+
 def test_no_file_is_large(site: Path) -> None:
     assert max(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 1_000_000
 
@@ -244,6 +254,22 @@ def test_a_unit_without_anything_has_a_page_without_empty_sections(site: Path) -
     assert page.of("img") == []
 
 
+def test_a_dead_unit_shows_no_image_as_if_it_liked_it(tmp_path: Path) -> None:
+    tile = ImageStore(tmp_path / "images").put(Image.new("RGB", (8, 8)))
+    flat = ActivationSummary(
+        threshold=0.0, minimum=0.0, maximum=0.0, quantiles={"p99": 0.0}, histogram=(9,),
+        histogram_edges=(-0.5, 0.5),
+    )  # fmt: skip
+    dead = record("toy", 0, tile, verdict="dead", labels=(), activation=flat, visualisations=(), rounds=())
+    build_report([dead], INFO, tmp_path / "images", tmp_path / "report")
+    page = Page(tmp_path / "report/units/toy/0.html")
+    assert "No image activates it more than another" in page.text
+    assert page.of("img") == []
+    assert "strongest activations" not in page.text
+    assert "Activation over the probe" not in page.text
+    assert Page(tmp_path / "report/index.html").of("img") == []
+
+
 def test_pictures_stand_beside_the_facet_that_they_were_made_for(site: Path, tmp_path: Path) -> None:
     page = Page(site / "units" / "many" / "7.html")
     assert page.text.count("No synthetic picture was made for this facet alone") == 1
@@ -257,6 +283,34 @@ def test_pictures_stand_beside_the_facet_that_they_were_made_for(site: Path, tmp
     page = Page(tmp_path / "report/units/toy/0.html")
     assert "No synthetic picture" not in page.text
     assert page.text.index("Facet 0") < page.text.index("4 seed 0") < page.text.index("Facet 1 ")
+
+
+def test_a_picture_made_in_another_way_stands_apart_with_the_numbers_behind_the_trust(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "images")
+    tile, faded = (store.put(Image.new("RGB", (8, 8), (shade, 0, 0))) for shade in (0, 99))
+    made = (
+        Visualisation(activation=4.0, tile=tile, parametrisation="fourier"),
+        Visualisation(activation=2.5, tile=tile, faded=faded, parametrisation="maco", second=True),
+    )
+    trust = Trust(
+        verdict="suspect", reason="It is of another kind.", signals={"percentile": 0.31, "new_signal": None}
+    )
+    build_report([record("toy", 0, tile, visualisations=made, trust=trust)], INFO, tmp_path / "images",
+                 tmp_path / "report")  # fmt: skip
+    page = Page(tmp_path / "report/units/toy/0.html")
+    text = " ".join(page.text.split())
+    assert "4 fourier, seed 0" in text
+    places = [text.index(part) for part in ("Facet 0", "Made in another way", "2.5 maco, seed 0; grey where")]
+    assert places == sorted(places)
+    assert "percentile0.31shareofotherunits" in text.replace(" ", "")
+    assert "newsignal–" in text.replace(" ", "")
+    (again,) = [image for image in page.of("img") if "maco" in image["alt"]]
+    assert again["src"].endswith(faded)
+    assert (tmp_path / "report" / "images" / faded).is_file()
+    (card,) = [
+        image for image in Page(tmp_path / "report/index.html").of("img") if "synthetic" in image["alt"]
+    ]
+    assert card["src"].endswith(tile)
 
 
 def test_both_sides_of_a_unit_have_a_page(site: Path) -> None:

@@ -53,6 +53,17 @@ def test_worst_scores_come_first_when_asked_for(reader: Visit) -> None:
     assert scores == sorted(scores)
 
 
+def test_the_policy_lets_nothing_run_and_asks_nobody(reader: Visit) -> None:
+    for path in ("index.html", "units/early.1/4.html"):
+        page = reader.open(path)
+        refused = "\n".join(reader.try_to_break_out())
+        for directive in ("script-src", "img-src", "style-src", "connect-src"):
+            assert directive in refused, refused
+        assert "evil.example/x.js" in refused
+        assert page.evaluate("window.pwned") is None
+        assert page.locator("main").is_visible()
+
+
 def test_hostile_texts_are_shown_and_run_nowhere(reader: Visit) -> None:
     shown: list[str] = []
     for index in range(-(-len(HOSTILE) // EACH)):
@@ -74,8 +85,8 @@ def test_pictures_are_there(reader: Visit) -> None:
     assert first.evaluate("image => image.naturalWidth") == 48
 
 
-@pytest.mark.parametrize("path", ["api", "nothing"])
-def test_pages_that_only_a_server_has_are_accessible(browser: Browser, server: Server, path: str) -> None:
+@pytest.mark.parametrize("path", ["api", "nothing", "index.html"])
+def test_pages_of_a_server_are_accessible(browser: Browser, server: Server, path: str) -> None:
     page = visit(browser, server.url).open(path)
     result = Axe().run(page)
     assert result.violations_count == 0, result.generate_report()
