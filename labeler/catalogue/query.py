@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-from pydantic_core import from_json
 
 from labeler.records import Formula, Kind, TrustName, VerdictName
 
@@ -69,6 +68,7 @@ class ListedUnit:
 
 
 LABEL_FIELDS = ListedLabel._fields
+_decode = json.JSONDecoder().raw_decode  # a third faster than json.loads, which looks for spaces first
 
 
 def listing(wanted: Selection, limit: int | None = None, offset: int = 0) -> Query:
@@ -86,7 +86,7 @@ def read_row(row: tuple[Any, ...]) -> ListedUnit:
     layer, index, unit, name, verdict, trust, coverage, reason, labels, exemplars = row
     return ListedUnit(
         unit, layer, index, name, verdict, trust, coverage, reason,
-        tuple(map(_label, from_json(labels))), tuple(from_json(exemplars)),  # twice as fast as json's
+        tuple(map(_label, _decode(labels)[0])), tuple(_decode(exemplars)[0]),
     )  # fmt: skip
 
 

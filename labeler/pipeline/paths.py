@@ -15,7 +15,6 @@ from torch.nn.functional import interpolate
 
 from labeler.activations import image_maps
 from labeler.checks import LayerData, PathCodes, PathSignals, path_likeness, place_weights
-from labeler.errors import ProbeError
 from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.pictures import Pictures
 from labeler.records import UnitId, Visualisation
@@ -34,6 +33,7 @@ MIDDLE = 5
 """Held-out images nearest to the middle between the unit's median and its exemplars."""
 LEAST_UNITS = 24
 """Where fewer units of a layer have pictures, others join whose exemplars are compared with."""
+NOTHING = "the layer has no finished picture, or no exemplars on the test images"
 MOST_UNITS = 512
 """Units that are compared with each other; larger layers are cut into groups of this size by hash."""
 
@@ -86,19 +86,19 @@ def _of_layer(
         columns = order[start : start + MOST_UNITS]
         rest = [column for column in range(len(data.live_units)) if column not in set(columns)]
         joined = hash_order(rest, config.seed, f"joins {layer}")[: max(0, LEAST_UNITS - len(columns))]
-        group = _group(bench, pictures, layer, [*columns, *(rest[i] for i in joined)])
-        likeness = path_likeness(_codes(run, bench, group, modules, data.related_uu))
+        group = _group(data, pictures, [*columns, *(rest[i] for i in joined)])
+        codes = _codes(run, bench, group, modules, data)
+        likeness = None if codes is None else path_likeness(codes)
         for row, column in enumerate(columns):
             unit = UnitId.of_side(layer, int(data.live_units[column]))
-            found[unit] = likeness.of(row)
+            found[unit] = likeness.of(row) if likeness else PathSignals(why=NOTHING)
     return found
 
 
-def _group(bench: Bench, pictures: Pictures, layer: str, columns: list[int]) -> _Group:
-    data = bench.layer_data(layer, "test")
-    group = _Group(layer, columns, [], {}, {})
+def _group(data: LayerData, pictures: Pictures, columns: list[int]) -> _Group:
+    group = _Group(data.layer, columns, [], {}, {})
     for row, column in enumerate(columns):
-        unit = UnitId.of_side(layer, int(data.live_units[column]))
+        unit = UnitId.of_side(data.layer, int(data.live_units[column]))
         group.pictures += [(row, item) for item in pictures.visualisations.get(unit, ()) if item.tile]
         strongest = [int(image) for image in data.exemplar_ids[unit.index]][:EXEMPLARS]
         for image in strongest:
@@ -121,11 +121,11 @@ def _middle(data: LayerData, column: int, strongest: Sequence[int]) -> list[int]
 
 
 def _codes(
-    run: Path, bench: Bench, group: _Group, modules: Sequence[str], related_uu: NDArray[np.bool_]
-) -> PathCodes:
+    run: Path, bench: Bench, group: _Group, modules: Sequence[str], data: LayerData
+) -> PathCodes | None:
+    """None where no picture was finished, or no exemplar is on `test`."""
     target, config = bench.inputs.target, bench.inputs.config
-    live = bench.live_units(group.layer)
-    units = [int(live[column]) for column in group.columns]
+    units = [int(data.live_units[column]) for column in group.columns]
     drawn, owner_f = [], []
     for rows, maps in _picture_maps(run, target, group, modules, config.visualise.batch_size):
         for place, row in enumerate(rows):
@@ -144,12 +144,12 @@ def _codes(
                     seen[strongest].append(_code(maps, modules, group.layer, place, units[row]))
                     owners[strongest].append(row)
     if not drawn or not seen[True] or not seen[False]:
-        raise ProbeError(f"Layer {group.layer} has no exemplar on the test images; give the probe more.")
+        return None
     widths = tuple(int(maps[module].shape[1]) for module in modules)
     return PathCodes(
         widths, np.stack(drawn), np.array(owner_f), np.array([item.facet for _, item in group.pictures]),
         np.array([item.second for _, item in group.pictures]), np.stack(seen[True]), np.array(owners[True]),
-        np.stack(seen[False]), np.array(owners[False]), related_uu[np.ix_(group.columns, group.columns)],
+        np.stack(seen[False]), np.array(owners[False]), data.related_uu[np.ix_(group.columns, group.columns)],
     )  # fmt: skip
 
 

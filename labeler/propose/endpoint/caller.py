@@ -91,7 +91,8 @@ class Caller:
         async def attempt() -> Answer | Failed:
             reply, row = await self._attempt(self._exchange.ask, question, dialect, self._row(place, key))
             if isinstance(reply, Failed):
-                await self._book(row)
+                if not reply.waits:  # a question that was only written down was asked of nobody
+                    await self._book(row)
                 return reply
             await self._book(_read(row, reply.answer, read), (key, reply.answer.dump()))
             return reply.answer
