@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from labeler.catalogue.collector import without_collector
 from labeler.errors import CatalogueError, RunError
 from labeler.records import UnitId, UnitRecord
 
@@ -181,7 +182,8 @@ class CataloguePages:
 
     def _records(self, units: Sequence[str]) -> list[UnitRecord]:
         texts = self._texts(units)
-        return [UnitRecord.model_validate_json(texts[unit]) for unit in units if unit in texts]
+        with without_collector():
+            return [UnitRecord.model_validate_json(texts[unit]) for unit in units if unit in texts]
 
     def _texts(self, units: Sequence[str]) -> dict[str, str]:
         marks = ",".join("?" * len(units))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from labeler.catalogue.collector import without_collector
 from labeler.catalogue.query import ALL, ListedUnit, Selection, listing, names, read_row, words
 from labeler.catalogue.schema import (
     OLDEST,
@@ -149,7 +151,11 @@ class CatalogueStore:
         self, wanted: Selection = ALL, limit: int | None = None, offset: int = 0
     ) -> Iterator[UnitRecord]:
         """The wanted records in the order (layer, index), a few hundred in memory at a time."""
-        return map(UnitRecord.model_validate_json, self.records(wanted, limit, offset))
+        texts = self.records(wanted, limit, offset)
+        while part := list(islice(texts, _TOGETHER)):
+            with without_collector():
+                found = [UnitRecord.model_validate_json(text) for text in part]
+            yield from found
 
     def records(self, wanted: Selection = ALL, limit: int | None = None, offset: int = 0) -> Iterator[str]:
         """The same as the JSON texts that are stored."""
@@ -164,8 +170,10 @@ class CatalogueStore:
         self, wanted: Selection = ALL, limit: int | None = None, offset: int = 0
     ) -> Iterator[ListedUnit]:
         """What is listed of the wanted units, in the order (layer, index); no record is opened."""
-        query, values = listing(wanted, limit, offset)
-        yield from map(read_row, self._all(query, values))
+        rows = self._all(*listing(wanted, limit, offset))
+        with without_collector():
+            found = [read_row(row) for row in rows]
+        yield from found
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Number of units by (layer, verdict)."""
