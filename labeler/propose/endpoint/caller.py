@@ -56,11 +56,13 @@ class Caller:
         self._books = Books(ledger)
         self._dialect = exchange.dialect
         self._probing: asyncio.Lock | None = None
+        self._over: Failed | None = None
+        """Why nothing more can be had: whoever waited for a turn then is not to ask, before all are told."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """What the questions of one event loop share."""
-        self._probing = asyncio.Lock()
+        self._probing, self._over = asyncio.Lock(), None
         async with self._exchange:
             try:
                 yield
@@ -172,6 +174,8 @@ class Caller:
         async with AsyncExitStack() as stack:
             if not self.together:
                 began = await stack.enter_async_context(self._pace.turn())
+            if self._over is not None:
+                return self._over, row
             settle = await stack.enter_async_context(self._budget.call(expected, question.max_tokens))
             start = time.monotonic()
             reply = await send(question, dialect, row.key)
@@ -180,6 +184,8 @@ class Caller:
                 settle(row)
             if isinstance(reply, Reply):
                 self._pace.good()
+            elif reply.stop != "no":
+                self._over = replace(reply, waits=True)
             elif reply.status == 429 and not self.together:
                 self._pace.too_many(began, reply.wait)
         return reply, row
