@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -12,7 +12,7 @@ from labeler.errors import ConfigError
 class Section(BaseModel):
     """Base of all sections: immutable; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TargetConfig(Section):
@@ -99,9 +99,9 @@ class ProbeConfig(Section):
     source: tuple[str, ...]
     """``builtin:scenes``, ``folder:DIR``, ``coco_panoptic:DIR``, ``masks:DIR``, ``broden:DIR`` or
     ``webdataset:PATTERN``; a list is one probe."""
-    images: int = Field(default=1200, ge=1)
+    images: int = Field(default=1200, ge=1, le=10_000_000)
     """How many scenes ``builtin:scenes`` renders; other sources have what they have."""
-    size: int = Field(default=224, ge=32)
+    size: int = Field(default=224, ge=32, le=4096)
     """Height and width of rendered scenes in pixels."""
     colours: bool = True
     """Annotate the 11 basic colour names from the pixels (van de Weijer et al. 2009 for the names)."""
@@ -130,7 +130,7 @@ class EncoderConfig(Section):
 class ActivationsConfig(Section):
     """The single pass over the probe."""
 
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=4096)
     """Images are processed in fixed blocks of this size by id, the last one padded, so that sharding
     changes nothing (DESIGN 4.2)."""
     top_k: int = Field(default=100, ge=1)
@@ -172,7 +172,7 @@ class VisualiseConfig(Section):
     enabled: bool = True
     images: int = Field(default=2, ge=1, le=8)
     """Pictures per unit, each from its own seed."""
-    size: int = Field(default=128, ge=32)
+    size: int = Field(default=128, ge=32, le=4096)
     """Height and width of the pictures in pixels, at most the target's input size; a target that takes one
     size only (a ViT) has pictures of that."""
     steps: int = Field(default=96, ge=1)
@@ -196,7 +196,7 @@ class VisualiseConfig(Section):
     """Weight of the pull towards what the facet's photographs activate, on the same scale."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network while a picture is made; the activation that is reported is taken in float32."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=16, ge=1, le=4096)
     """Pictures in one pass; always so many, so that none depends on its company."""
 
 
@@ -307,6 +307,9 @@ class GateConfig(Section):
     """Checks that are necessary wherever they apply."""
     significance: float = Field(default=0.05, gt=0, lt=1)
     """Family-wise error per unit over the labels tested."""
+    smallest_effect: float = Field(default=0.1, ge=0, lt=1)
+    """Least *prediction*, a correlation, that says anything of a unit: a small effect after Cohen (1988,
+    sec. 3.2). On a thousand images 0.07 is significant, and explains half a percent of the unit."""
     specificity: float = Field(default=3.0, ge=0)
     """Least robust z against the layer's other units."""
     decoys: int = Field(default=8, ge=1)
@@ -326,7 +329,22 @@ class RefineConfig(Section):
 class ExecutorConfig(Section):
     """Where the work runs."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "ray"] = "local"
+    """``ray``: the long stages are cut into pieces that the workers of a Ray cluster do; the rest, model
+    calls and all writing into the run directory stay in this process."""
+    address: str = "auto"
+    """Of the cluster: ``auto`` finds the one of this machine, ``HOST:PORT`` or ``ray://HOST:PORT`` name
+    another's, ``local`` starts one of this machine's cores and GPUs and ends it with the run."""
+    shards: int = Field(default=64, ge=1, le=100_000)
+    """Pieces of each long stage on a cluster: a lost worker costs what it had of one. Each is kept until its
+    stage is complete, so a run that goes on with other `shards` begins its stage again."""
+    cpus: int = Field(default=1, ge=1)
+    """Cores of a cluster's worker, and threads of its torch."""
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    """GPUs of a cluster's worker; 0.5: two share one. auto: one where a node has any, unless `device` is
+    cpu."""
+    retries: int = Field(default=3, ge=0, le=100)
+    """How often a piece is done again after the worker that had it was lost."""
     device: str = "auto"
     """``auto`` takes CUDA, then MPS, then the CPU."""
     workers: int = Field(default=2, ge=0, le=64)
@@ -350,7 +368,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     refine: RefineConfig = RefineConfig()
     executor: ExecutorConfig = ExecutorConfig()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 def parse_units(text: str, count: int, layer: str) -> tuple[int, ...]:

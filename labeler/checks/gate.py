@@ -31,8 +31,9 @@ State = Literal["passes", "refused", "not_significant", "unknown"]
 class Eligibility:
     """Whether a label may be accepted at all, before its score is compared with the decoys'.
 
-    `passes`; `refused`: significant, but a condition fails; `not_significant`; `unknown`: a necessary number
-    could not be measured. `reason` is one clause in numbers.
+    `passes`; `refused`: significant, but a condition fails; `not_significant`: chance would do as well, or
+    the effect is too small to say anything; `unknown`: a necessary number could not be measured. `reason` is
+    one clause in numbers.
     """
 
     state: State
@@ -48,7 +49,8 @@ def eligible(label: Label, settings: GateConfig, tests: int, calibrated: bool = 
     """The conditions of acceptance that need no other label.
 
     *prediction* applies, is significant at `settings.significance` shared among the unit's `tests` labels
-    (Bonferroni), has a lower bound over 0, and exceeds the layer's other units by `settings.specificity`.
+    (Bonferroni), has a lower bound over 0, is no smaller than `settings.smallest_effect`, and exceeds the
+    layer's other units by `settings.specificity`.
     Where specificity cannot be measured the label may be true of half the layer: `unknown`, never accepted.
     A compound label must lead its own terms, significantly; where that cannot be asked it is `unknown`. Where
     no probability says how often such a label is right (not `calibrated`), it has to be the best word that
@@ -66,6 +68,9 @@ def eligible(label: Label, settings: GateConfig, tests: int, calibrated: bool = 
     numbers = f"prediction {check.value:.2f}{_bound(check)} on {check.n} images"
     if not _significant(check, level) or check.low is None or check.low <= 0:
         return Eligibility("not_significant", f"{numbers} is not significant at {level:.2g}{_p(check)}")
+    if check.value < settings.smallest_effect:
+        small = f"{numbers} says next to nothing of the unit: {settings.smallest_effect:g} is needed"
+        return Eligibility("not_significant", small)
     specific = check.specificity
     if specific is None or specific.z is None:
         units = specific.units if specific is not None else 0

@@ -123,7 +123,8 @@ def _without_label(ordered: Sequence[Judged], cut: Cut, candidates: tuple[Label,
     tested = by_state["not_significant"]
     if tested:
         shown = (
-            f"None of the {len(tested)} labels that could be tested (of {count}) is significant; the best: "
+            f"None of the {len(tested)} labels that could be tested (of {count}) says more than chance or "
+            "next to nothing; the best: "
         )
         return Decision("uninterpretable", shown + _sentence(tested[0], ""), refused=candidates)
     return Decision("abstained", f"No label could be tested: {_sentence(ordered[0], '')}", refused=candidates)

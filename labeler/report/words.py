@@ -40,7 +40,7 @@ VERDICT_MEANING = {
     "accepted": "one label passes every test on images that no proposer saw",
     "polysemantic": "two or more labels pass, for different facets",
     "rejected": "a label says something about the unit, but none passes the gate",
-    "uninterpretable": "there was power enough, and no candidate was better than chance",
+    "uninterpretable": "there was power enough, and no candidate said more than chance or next to nothing",
     "abstained": "the checks could not tell",
     "dead": "the unit never changes over the probe",
     "failed": "the unit could not be labelled; the cause is given",

@@ -53,6 +53,7 @@ def test_a_good_label_is_eligible_and_says_why():
         (check(0.2, 0.1, p=0.02), 1, "passes", ""),
         (check(0.2, 0.1, p=0.02), 4, "not_significant", "p = 0.02"),  # Bonferroni
         (check(0.2, -0.01), 1, "not_significant", ""),
+        (check(0.08, 0.03), 1, "not_significant", "says next to nothing of the unit: 0.1 is needed"),
         (check(0.4, 0.3, z=1.5), 1, "refused", "true but common: 1.5"),
         (check(0.4, 0.3, z=None, units=12), 1, "unknown", "only 12 other live units"),
     ],

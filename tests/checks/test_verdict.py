@@ -50,6 +50,13 @@ def test_significant_but_refused_is_rejected():
     assert weak.accepted == ()
 
 
+def test_what_is_significant_but_next_to_nothing_is_uninterpretable():
+    """On a thousand images a correlation of 0.08 is sure, and no name of the unit."""
+    found = verdict(judged("heart", prediction=check(0.08, 0.03)), judged("sky", p=0.5))
+    assert found.verdict == "uninterpretable"
+    assert verdict(judged("heart", prediction=check(0.12, 0.03, z=1.0))).verdict == "rejected"
+
+
 def test_nothing_significant_is_uninterpretable_and_untestable_is_abstained():
     unread = CheckResult.not_applicable("no judge knows this label")
     assert verdict(judged("dog", p=0.5), judged("sky", p=0.9)).verdict == "uninterpretable"
