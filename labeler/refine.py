@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 WEAKEST = 0.1
 """Quantile of the exemplars' activation from which on a miss fires as they do."""
+NEARLY = 0.85
+"""Share of the way from the unit's median to that of its exemplars from which on it does so too: where the
+exemplars saturate, all but equal, what the label leaves out may stay just under every one of them."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ def next_step(
     return Step(False, "another round may find a better label")
 
 
-def leaves_out(misses_m: Sequence[float], exemplars_k: Sequence[float]) -> bool:
-    """Whether a label leaves out what fires as the exemplars do: two misses stronger than the weakest tenth.
+def leaves_out(misses_m: Sequence[float], exemplars_k: Sequence[float], median: float) -> bool:
+    """Whether a label leaves out what fires as the exemplars do: two misses stronger than the weakest tenth,
+    or nearly as strong as most.
 
     A part of the whole passes every check: ``wheel`` is true of a unit for wheels or clocks. One such miss
     may be an error of the judge. (On a planted network it kept on asking for 3 of 3 half labels that passed,
@@ -64,11 +68,13 @@ def leaves_out(misses_m: Sequence[float], exemplars_k: Sequence[float]) -> bool:
     Args:
         misses_m: activations of the label's misses on `feedback` ``(m,)``.
         exemplars_k: those of the unit's exemplars ``(k,)``.
+        median: the unit's median activation on `feedback`.
     """
     if not exemplars_k:
         return False
-    usual = float(np.quantile(np.asarray(exemplars_k), WEAKEST))
-    return sum(activation >= usual for activation in misses_m) > 1
+    weakest, usual = (float(value) for value in np.quantile(np.asarray(exemplars_k), (WEAKEST, 0.5)))
+    strong = min(weakest, median + NEARLY * (usual - median))
+    return sum(activation >= strong for activation in misses_m) > 1
 
 
 def best_per_facet(rounds: Iterable[RoundRecord]) -> dict[int, Label]:

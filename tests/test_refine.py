@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from labeler.config import RefineConfig
@@ -44,11 +44,37 @@ def test_a_label_that_leaves_out_what_fires_as_strongly_is_not_the_end() -> None
 
 def test_two_misses_as_strong_as_the_exemplars_show_a_part() -> None:
     exemplars = [9.0, 5.0, 5.0]
-    assert leaves_out([7.0, 5.0], exemplars)
-    assert not leaves_out([7.0, 4.9, 4.9], exemplars)  # one may be an error of the judge
-    assert not leaves_out([], exemplars)
-    assert not leaves_out([1.0, 1.0], [])
-    assert leaves_out([-3.0, -3.0], [-2.0, -3.0, -3.0])  # a unit that is below zero everywhere
+    assert leaves_out([7.0, 5.0], exemplars, median=0.0)
+    assert not leaves_out([7.0, 4.2, 4.2], exemplars, median=0.0)  # one may be an error of the judge
+    assert not leaves_out([], exemplars, median=0.0)
+    assert not leaves_out([1.0, 1.0], [], median=0.0)
+    assert leaves_out([-3.0, -3.0], [-2.0, -3.0, -3.0], median=-9.0)  # a unit that is below zero everywhere
+
+
+def test_misses_just_under_exemplars_that_are_all_but_equal_show_a_part() -> None:
+    saturated = [1.0, 0.99, 0.98]
+    assert leaves_out([0.9, 0.9], saturated, median=0.0)
+    assert not leaves_out([0.8, 0.8], saturated, median=0.0)
+    assert not leaves_out([0.9, 0.9], saturated, median=0.7)  # seen from the usual image, far below
+
+
+@given(
+    st.lists(st.integers(-50, 50), max_size=3),
+    st.lists(st.integers(-50, 50), min_size=1, max_size=9),
+    st.integers(-50, 0),
+    st.sampled_from([0.25, 2.0, 8.0]),
+    st.integers(-64, 64),
+)
+def test_a_stronger_miss_or_another_zero_point_never_mends_a_part(
+    misses: list[int], exemplars: list[int], median: int, scale: float, shift: int
+) -> None:
+    found = leaves_out(misses, exemplars, median)
+    assert leaves_out([miss + 1 for miss in misses], exemplars, median) >= found
+    moved = [[value * scale + shift for value in values] for values in (misses, exemplars, [median])]
+    near = [abs(miss - (median + 0.85 * (np.median(exemplars) - median))) for miss in misses]
+    near += [abs(miss - np.quantile(exemplars, 0.1)) for miss in misses]
+    assume(min(near, default=1.0) > 1e-6)
+    assert leaves_out(moved[0], moved[1], moved[2][0]) == found
 
 
 def test_a_round_without_proposals_does_not_end_the_search_at_once() -> None:

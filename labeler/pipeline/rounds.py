@@ -9,6 +9,8 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from labeler.catalogue import CatalogueStore
 from labeler.checks import Dissection, Judged, LayerData, Rivals, check_labels
 from labeler.errors import PausedError
@@ -79,8 +81,12 @@ class Rounds:
             lambda label: self._settles(label, tests),
             config.refine,
             # Of several facets, the best label leaves out what the others are for.
-            partial=len(facets) == 1 and leaves_out(missed, strengths),
+            partial=len(facets) == 1 and leaves_out(missed, strengths, self._median(unit)),
         )
+
+    def _median(self, unit: UnitId) -> float:
+        data = self._layer(unit.side)
+        return float(np.median(data.activations_nu[:, data.position[unit.index]]))
 
     def _settles(self, label: Label, tests: int) -> bool:
         passes = self.bench.gate.judge(label, tests).eligibility.passes
