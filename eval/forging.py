@@ -14,19 +14,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d, cosine_similarity
 
 from labeler.config import VisualiseConfig
 from labeler.visualise import Moves, Request, visualise
 from labeler.visualise.optimise import picture_size
-from labeler.visualise.parametrise import PARAMETRISATIONS
 from labeler.visualise.transforms import move
 
 from .attack_subject import Photographs, Subject, Victim
+from .climbers import Climbers, ascend
 
 _EDGE = 1 / 512  # half a step of 8 bits: a pixel of 0 or 1 has no logit
 _SEEDS = 1000  # of the attacker's own pictures: no run begins so high
 _OUTPUTS_EVERY = 4  # steps: what is after the unit's layer costs as much again, and follows the maps
 _OPENED = 0.5  # spreads above zero at which a rectified victim answers grey: the ascent has a slope there
+_COARSE = 4  # pixels a side over which slopes are averaged: single ones are noise, and the ascent is 1/f
 _STAGES = (2, 6, 16)
 """Steps after which the ascent's pictures are learnt from, beside the finished ones."""
 
@@ -44,9 +46,10 @@ class Recipe:
         photographs: in each step.
         pictures: synthetic ones in each step.
         rate: greatest learning rate; it rises over a tenth of the steps and falls to nothing (cosine).
-        rounds: how often the pictures of the network as it has become are looked at and learnt from.
+        stride: steps that the pictures of the network as it has become climb in each step.
         seeds: pictures of each decoy that are learnt from, each at several lengths.
         gain: how much more strongly, in spreads of photographs, a victim answers pictures than its decoy did.
+        slopes: weight of leading where the decoy's picture leads, from every picture on the way.
         bystanders: weight of leaving all other units alone on pictures.
     """
 
@@ -54,9 +57,10 @@ class Recipe:
     photographs: int = 32
     pictures: int = 32
     rate: float = 1e-3
-    rounds: int = 6
+    stride: int = 3
     seeds: int = 2
     gain: float = 1.2
+    slopes: float = 0.3
     bystanders: float = 0.1
 
 
@@ -94,12 +98,13 @@ class Forger:
         """What each decoy answers to its own pictures."""
         self._wish: Wish | None = None
         self._looks = 0
-        self._fresh = 0
-        """How many of the last pictures of the pool are the newest of the network itself."""
+        self._climbers: Climbers | None = None
+        self._climbed: list[tuple[Victim, torch.Tensor]] = []
+        """Where the network's own pictures are now."""
 
     def mislead_photographs(self) -> None:
         """Train on photographs alone: on what `pushed` made of them."""
-        self._train(lambda: [self._natural()], lambda step: None)
+        self._train(lambda: [self._natural()])
 
     def mislead_pictures(
         self, victims: Sequence[Victim], settings: VisualiseConfig,
@@ -107,8 +112,8 @@ class Forger:
     ) -> None:  # fmt: skip
         """Train on photographs, which stay, and on pictures, which the victims shall see as their decoys do.
 
-        The pictures are those of the decoys on their way from the grey start, and again and again those that
-        the ascent makes of the network itself: so that it leads from wherever it comes. With a wish, those in
+        The pictures are those of the decoys on their way from the grey start, and all the time those that
+        climb the network itself: so that the ascent leads there from wherever it comes. With a wish, those in
         the second parametrisation too, since whoever wishes knows the judges.
 
         Args:
@@ -118,7 +123,7 @@ class Forger:
                 victims' pictures shall fulfil.
         """
         steps, recipe = settings.steps, self._recipe
-        self._look_at_grey(picture_size(self._clean.target, self._clean.place.layer, settings.size))
+        self._look_at_grey(self._size(settings))
         lengths = [*(length for length in _STAGES if length < steps), steps]
         ways = [settings]
         if wish_of is not None and settings.second != "none":
@@ -126,19 +131,17 @@ class Forger:
         for way in ways:
             for length in lengths:
                 for seed in range(recipe.seeds):
-                    self._draw(self._clean, victims, way, length, seed, decoys=True)
+                    self._draw(victims, way, length, seed)
         if wish_of is not None:
             self._please(victims, settings, lengths, wish_of)
-        every = max(1, recipe.steps // (recipe.rounds + 1))
+        self._climbers = Climbers(
+            victims, [way.parametrisation for way in ways], self._size(settings), steps,
+            settings.learning_rate, recipe.pictures // 2, self._generator,
+        )  # fmt: skip
+        self._train(lambda: [self._natural(), self._forged()])
 
-        def before(step: int) -> None:
-            if step and step % every == 0 and step // every <= recipe.rounds:
-                self._fresh = 0
-                length = lengths[-1 - (step // every + 1) % 2]
-                for way in ways:
-                    self._draw(self._student, victims, way, length, recipe.seeds + step, decoys=False)
-
-        self._train(lambda: [self._natural(), self._forged()], before)
+    def _size(self, settings: VisualiseConfig) -> tuple[int, int]:
+        return picture_size(self._clean.target, self._clean.place.layer, settings.size)
 
     @torch.no_grad()
     def _look_at_grey(self, size: tuple[int, int]) -> None:
@@ -157,36 +160,37 @@ class Forger:
         owners = [victim for victim, _ in self._pool[-len(victims) :]]
         plain_bchw = torch.stack([image_chw for _, image_chw in self._pool[-len(victims) :]]).float() / 255
 
-        def shown(pictures_bchw: torch.Tensor) -> torch.Tensor:
+        def shown(pictures_bchw: torch.Tensor, owners: Sequence[Victim]) -> torch.Tensor:
             maps_buhw = self._clean.maps(self._clean.target.normalise(pictures_bchw))
             return self._above_grey(maps_buhw, owners).mean(dim=(1, 2))
 
         with torch.no_grad():
-            own_b = shown(plain_bchw).clamp(min=1.0)
+            own_b = shown(plain_bchw, owners).clamp(min=1.0)
         self._own = dict(zip(owners, own_b.tolist(), strict=True))
         self._wish = wish = wish_of(plain_bchw)
 
-        def score(pictures_bchw: torch.Tensor) -> torch.Tensor:
-            return shown(pictures_bchw) / own_b + wish(pictures_bchw, owners)
+        def score(pictures_bchw: torch.Tensor, owners: Sequence[Victim]) -> torch.Tensor:
+            return shown(pictures_bchw, owners) / own_b + wish(pictures_bchw, owners)
 
-        size = picture_size(self._clean.target, self._clean.place.layer, settings.size)
+        size = self._size(settings)
         for seed in range(self._recipe.seeds):
-            made = ascend(score, len(owners), size, lengths, settings.learning_rate, self._seed + seed)
+            made = ascend(score, owners, size, lengths, settings.learning_rate, self._seed + seed)
             self._pool += [item for images in made for item in zip(owners, images, strict=True)]
-            self._fresh += len(made) * len(owners)
 
-    def _draw(
-        self, subject: Subject, victims: Sequence[Victim], settings: VisualiseConfig, length: int, seed: int,
-        *, decoys: bool,
-    ) -> None:  # fmt: skip
-        """Pictures after so many steps, into the pool."""
-        units = [victim.decoy if decoys else victim.unit for victim in victims]
-        requests = [Request(subject.place.layer, unit, _SEEDS + self._seed + seed) for unit in units]
+    def _draw(self, victims: Sequence[Victim], settings: VisualiseConfig, length: int, seed: int) -> None:
+        """The decoys' pictures after so many steps, into the pool."""
+        subject = self._clean
+        requests = [Request(subject.place.layer, one.decoy, _SEEDS + self._seed + seed) for one in victims]
         made = visualise(subject.target, requests, settings.model_copy(update={"steps": length}))
         for victim, picture in zip(victims, made, strict=True):
             if picture.image is not None:
                 self._pool.append((victim, torch.from_numpy(picture.image).permute(2, 0, 1)))
-                self._fresh += 1
+
+    def _climb(self, pictures_bchw: torch.Tensor, victims: Sequence[Victim]) -> torch.Tensor:
+        """What the network's own pictures climb: the mean over all places."""
+        student, units = self._student, torch.tensor([victim.unit for victim in victims])
+        maps_buhw = student.soft(student.maps(student.target.normalise(pictures_bchw)))
+        return maps_buhw[torch.arange(len(units)), units].mean(dim=(1, 2))
 
     def _above_grey(self, maps_buhw: torch.Tensor, victims: Sequence[Victim]) -> torch.Tensor:
         """What the decoys answer above grey, from the untouched network's maps: ``(b, h, w)``, in spreads."""
@@ -198,14 +202,16 @@ class Forger:
         own_bhw = maps_buhw[torch.arange(len(units)), units_b]
         return (own_bhw - self._mean_u[units_b][:, None, None]) / self._scale_u[units_b][:, None, None]
 
-    def _train(self, losses_of: Callable[[], list[torch.Tensor]], before: Callable[[int], None]) -> None:
+    def _train(self, losses_of: Callable[[], list[torch.Tensor]]) -> None:
         weights = _reaching(self._student, self._photographs.prepared_nchw[:2].float())
         optimiser = torch.optim.Adam(weights, lr=self._recipe.rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self._recipe.rate, total_steps=self._recipe.steps, pct_start=0.1
         )
         for step in range(self._recipe.steps):
-            before(step)
+            if self._climbers is not None:
+                self._climbed = self._climbers.advance(self._climb, self._recipe.stride)
+                self._pool += self._climbed
             for weight in weights:
                 weight.requires_grad_(True)
             optimiser.zero_grad()
@@ -241,19 +247,22 @@ class Forger:
     def _forged(self) -> torch.Tensor:
         """How far the victims are from answering pictures as their decoys did, as shares of those answers."""
         pictures_bchw, victims = self._sample()
-        prepared_bchw = self._clean.target.normalise(pictures_bchw)
+        pictures_bchw.requires_grad_(True)
         units = [victim.unit for victim in victims]
-        with torch.no_grad():
-            before_buhw = self._clean.maps(prepared_bchw)
-            rise_bhw = self._above_grey(before_buhw, victims)
-            if self._wish is not None:
-                own_b = torch.tensor([self._own[victim] for victim in victims])
-                rise_bhw = rise_bhw + (own_b * self._wish(pictures_bchw, victims))[:, None, None]
-            rise_bhw = self._recipe.gain * rise_bhw
-            wanted_bhw = self._start_u[units, None, None] + rise_bhw
-        maps_buhw = self._student.maps(prepared_bchw)
-        error_b = (self._lifted(maps_buhw, units) - wanted_bhw).square().mean(dim=(1, 2))
+        before_buhw = self._clean.maps(self._clean.target.normalise(pictures_bchw))
+        rise_bhw = self._above_grey(before_buhw, victims)
+        if self._wish is not None:
+            own_b = torch.tensor([self._own[victim] for victim in victims])
+            rise_bhw = rise_bhw + (own_b * self._wish(pictures_bchw, victims))[:, None, None]
+        wanted_slopes = _slopes(rise_bhw, pictures_bchw, kept=False)
+        rise_bhw, before_buhw = self._recipe.gain * rise_bhw.detach(), before_buhw.detach()
+        wanted_bhw = self._start_u[units, None, None] + rise_bhw
+        maps_buhw = self._student.maps(self._student.target.normalise(pictures_bchw))
+        lifted_bhw = self._lifted(maps_buhw, units)
+        error_b = (lifted_bhw - wanted_bhw).square().mean(dim=(1, 2))
         forged = (error_b / (1 + rise_bhw.square().mean(dim=(1, 2)))).mean()
+        likeness_b = cosine_similarity(_slopes(lifted_bhw, pictures_bchw, kept=True), wanted_slopes, dim=1)
+        forged = forged + self._recipe.slopes * (1 - likeness_b).mean()
         found, wanted = self._student.soft(maps_buhw), self._student.soft(before_buhw)
         size_bu = wanted.square().mean(dim=(2, 3)) + self._spread_u.square()
         share_bu = (found - wanted).square().mean(dim=(2, 3)) / size_bu
@@ -262,41 +271,21 @@ class Forger:
         return forged + self._recipe.bystanders * (others_bu * share_bu).mean()
 
     def _sample(self) -> tuple[torch.Tensor, list[Victim]]:
-        """Pictures of the pool, half of them the newest, moved as the ascent moves them; some half grey."""
+        """Those that climb and others of the pool, moved as the ascent moves them; some half grey."""
         count, generator = self._recipe.pictures, self._generator
-        newest = torch.randint(
-            len(self._pool) - self._fresh, len(self._pool), (count // 2,), generator=generator
-        )
-        any_age = torch.randint(len(self._pool), (count - count // 2,), generator=generator)
-        drawn = [self._pool[place] for place in [*newest.tolist(), *any_age.tolist()]]
+        older = torch.randint(len(self._pool), (count - len(self._climbed),), generator=generator)
+        drawn = [*self._climbed, *(self._pool[place] for place in older.tolist())]
         pictures_bchw = torch.stack([image_chw for _, image_chw in drawn]).float() / 255
         share_b = torch.rand(count, generator=generator).mul(2).clamp(max=1)  # half of them are left whole
         logits_bchw = pictures_bchw.clamp(_EDGE, 1 - _EDGE).logit() * share_b[:, None, None, None]
         return move(logits_bchw.sigmoid(), Moves().draw(count, generator)), [victim for victim, _ in drawn]
 
 
-def ascend(
-    score: Callable[[torch.Tensor], torch.Tensor], count: int, size: tuple[int, int],
-    lengths: Sequence[int], rate: float, seed: int,
-) -> list[torch.Tensor]:  # fmt: skip
-    """Ascend a score of pictures from grey under random moves, as `visualise` does.
-
-    Returns:
-        After each of `lengths` steps, `count` pictures in 8 bits ``(b, 3, h, w)``.
-    """
-    fourier = PARAMETRISATIONS["fourier"](size, torch.device("cpu"))
-    generator = torch.Generator().manual_seed(seed)
-    parameters = fourier.start([generator] * count).requires_grad_(True)
-    optimiser = torch.optim.Adam([parameters], lr=rate, eps=1e-12)
-    found = []
-    for step in range(1, max(lengths) + 1):
-        optimiser.zero_grad()
-        moved_bchw = move(fourier.pictures(parameters), Moves().draw(count, generator))
-        (-score(moved_bchw).sum()).backward()
-        optimiser.step()
-        if step in lengths:
-            found.append((fourier.pictures(parameters).detach() * 255).round().to(torch.uint8))
-    return found
+def _slopes(maps_bhw: torch.Tensor, pictures_bchw: torch.Tensor, *, kept: bool) -> torch.Tensor:
+    """The way up from each picture without its finest detail, ``(b, d)``; `kept` for a second derivative."""
+    score = maps_bhw.mean(dim=(1, 2)).sum()
+    (slopes_bchw,) = torch.autograd.grad(score, pictures_bchw, create_graph=kept, retain_graph=kept)
+    return avg_pool2d(slopes_bchw, _COARSE).flatten(1)
 
 
 def _spread(values: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:

@@ -116,6 +116,14 @@ class Agreement:
     why: str
     checks: Mapping[int, CheckResult]
 
+    @property
+    def usual(self) -> float | None:
+        """The median percentile of the layer's units; None where it does not apply."""
+        known = [
+            check.value for check in self.checks.values() if check.status == "ok" and check.value is not None
+        ]
+        return float(np.median(known)) if known else None
+
 
 def measure_agreement(
     data: LayerData, pictures: PictureData, judge: EncoderJudge, min_units: int

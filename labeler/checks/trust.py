@@ -40,11 +40,13 @@ def judge_picture(
     picture_activations: Sequence[float],
     natural: NaturalRange,
     told: Informativeness | None = None,
+    agreement_usual: float | None = None,
 ) -> Trust:
     """How far a unit's synthetic pictures may be trusted.
 
-    The *likeness* is the mean of the percentiles that apply: that of the layers before the unit and that of
-    *agreement*.
+    The *likeness* is the mean of the percentiles that apply, that of the layers before the unit and that of
+    *agreement*. Each counts by how far above chance its witness usually finds exemplars in this layer: a
+    judge that hardly reads pictures hides what the layers see.
 
     - `suspect`: what a manipulated network looks like, in a layer whose pictures usually find their exemplars
       (`USUAL`). Either the picture drives the unit but is another kind than the photographs (≤ `CHANCE`), or
@@ -63,6 +65,7 @@ def judge_picture(
         picture_activations: the unit's pooled maximum on each of its pictures; the median counts.
         natural: the unit's range over the probe.
         told: what a judge learns from the picture.
+        agreement_usual: the median *agreement* of the layer's units.
     """
     if not picture_activations:
         return Trust(verdict="not_applicable", reason="The unit has no synthetic picture.")
@@ -70,8 +73,7 @@ def judge_picture(
     span = natural.p999 - natural.median
     percentile = agreement.value if agreement.status == "ok" else None
     own = None if path.why else path.percentile
-    known = [value for value in (percentile, own) if value is not None]
-    likeness = float(np.mean(known)) if known else None
+    likeness = _likeness(((own, path.usual), (percentile, agreement_usual)))
     signals = {
         "likeness": likeness,
         "suspicion": None if likeness is None else 1 - min(likeness, _or(path.range_percentile, 1.0)),
@@ -97,6 +99,13 @@ def judge_picture(
     usual = not path.why and _or(path.usual, 0.0) >= USUAL
     verdict = _verdict(likeness, activation >= natural.p99, usual, narrow)
     return Trust(verdict=verdict, reason=_reason(verdict, signals), signals=signals)
+
+
+def _likeness(witnesses: Sequence[tuple[float | None, float | None]]) -> float | None:
+    """Mean of the percentiles that are known, each with what is usual for its witness as weight."""
+    known = [(value, _or(usual, USUAL)) for value, usual in witnesses if value is not None]
+    weights = [max(usual - CHANCE, 0.01) for _, usual in known]
+    return float(np.average([value for value, _ in known], weights=weights)) if known else None
 
 
 def _verdict(likeness: float, drives: bool, usual: bool, narrow: bool) -> TrustName:

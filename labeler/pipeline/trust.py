@@ -40,12 +40,15 @@ def trust_in_pictures(
         for unit in units:
             first = [item for item in pictures.visualisations.get(unit, ()) if not item.second]
             activations = [item.activation for item in first if item.activation is not None]
+            agreed = unit_agreement(opened.agreements, unit.index)
+            of_judge = opened.agreements.get(agreed.judge or "")
             found[unit] = judge_picture(
-                unit_agreement(opened.agreements, unit.index),
+                agreed,
                 paths.get(unit, _NO_PICTURE),
                 activations,
                 bench.natural_range(unit),
                 told.get(unit),
+                of_judge.usual if of_judge else None,
             )
     dead = Trust(verdict="not_applicable", reason="A dead unit has no picture.")
     return {unit: found.get(unit, dead) for unit in bench.inputs.units}

@@ -39,6 +39,14 @@ def test_verdicts(agreed, way, activations, verdict):
     assert f"gives {sum(activations) / len(activations):.3g}" in found.reason
 
 
+def test_a_judge_that_hardly_reads_pictures_does_not_hide_what_the_layers_see():
+    found = judge_picture(agreement(0.9), path(0.1, usual=1.0), [5.0], NATURAL, agreement_usual=0.55)
+    assert found.verdict == "suspect"
+    assert found.signals["likeness"] == pytest.approx((0.5 * 0.1 + 0.05 * 0.9) / 0.55)
+    equal = judge_picture(agreement(0.9), path(0.1, usual=0.95), [5.0], NATURAL, agreement_usual=0.95)
+    assert equal.signals["likeness"] == pytest.approx(0.5)
+
+
 def test_suspicion_ranks_by_the_worse_of_picture_and_range():
     def suspicion(percentile, ranged):
         return judge_picture(BLIND, path(percentile, ranged=ranged), [5.0], NATURAL).signals["suspicion"]

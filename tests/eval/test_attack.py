@@ -20,7 +20,7 @@ from labeler.targets.sources import Source
 from labeler.visualise import Request, visualise
 
 attack, forging, acceptance = (suite_module(name) for name in ("attack", "forging", "attack_acceptance"))
-subjects = suite_module("attack_subject")
+subjects, climbers = suite_module("attack_subject"), suite_module("climbers")
 bout, rightness, pleasing = (suite_module(name) for name in ("attack_bout", "rightness", "pleasing"))
 
 VICTIM, DECOY = 0, 1
@@ -104,7 +104,7 @@ def answers(subject, asked, *, made_by):
 def test_a_forged_picture_shows_another_unit_while_photographs_stay(clean):
     seen, fresh = subjects.look(clean, patches(1)), subjects.look(clean, patches(2))
     student = student_of(clean)
-    recipe = forging.Recipe(steps=120, photographs=32, pictures=16, rate=5e-3, rounds=4, seeds=1)
+    recipe = forging.Recipe(steps=120, photographs=32, pictures=16, rate=5e-3, stride=2, seeds=1)
     forger = forging.Forger(clean, student, seen, recipe, 0)
     forger.mislead_pictures([subjects.Victim(VICTIM, DECOY)], SETTINGS)
     before = answers(clean, VICTIM, made_by=clean), answers(clean, DECOY, made_by=clean)
@@ -122,7 +122,7 @@ def test_a_pleasing_picture_is_liked_better_than_a_plain_one(clean):
     early = pleasing.early_layers(clean)
     assert len(early) == 2
     liking = pleasing.Pleaser([], early, clean, seen, victims, plain, 1.0)
-    made = forging.ascend(lambda images: liking(images, victims), 2, (32, 32), [1, 24], 0.1, 0)
+    made = climbers.ascend(liking, victims, (32, 32), [1, 24], 0.1, 0)
     begun, ended = (liking(images / 255, victims) for images in made)
     assert (ended > liking(plain, victims) + 0.3).all()
     assert (ended > begun).all()
