@@ -47,10 +47,12 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
     parser.add_argument(
         "--networks", choices=[*GROUPS, *PLANTED], default="held-out", help="of the planted ones"
     )
-    parser.add_argument("--layer", default="blocks.4", help="of lite0")
+    parser.add_argument("--layers", nargs="+", default=["blocks.3", "blocks.4"], help="of lite0")
     parser.add_argument("--probe", default="builtin:scenes", help="of lite0, as probe.source")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of attack")
-    parser.add_argument("--units", type=int, help="to attack in each network, in place of 16, of lite0 32")
+    parser.add_argument(
+        "--units", type=int, help="to attack in each network or layer, in place of 12, of lite0 16"
+    )
     parser.add_argument("--steps", type=int, help="of each attack's training")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the runs' config"
@@ -73,15 +75,18 @@ def _planted(options: argparse.Namespace, config: Path | None) -> Iterator[Attac
 
 
 def _lite0(options: argparse.Namespace, config: Path | None) -> Iterator[Attacked]:
-    settings = (f"target.layers={options.layer}", f"probe.source={options.probe}", *options.set)
-    yield lite0(options.layer, load_config(config or resource_directory("configs") / "demo.yaml", settings))
+    for layer in options.layers:
+        settings = (f"target.layers={layer}", f"probe.source={options.probe}", *options.set)
+        yield lite0(layer, load_config(config or resource_directory("configs") / "demo.yaml", settings))
 
 
 TARGETS = {"planted": _planted, "lite0": _lite0}
 EFFORTS = {
     "planted": Effort(),
     "lite0": Effort(
-        units=32, photographs=400, recipe=Recipe(steps=300, photographs=8, pictures=24, rate=8e-4, seeds=1)
+        units=16,
+        photographs=400,
+        recipe=Recipe(steps=200, photographs=8, pictures=16, seeds=1, gain=4.0, slopes=0.5),
     ),
 }
 """What the attacker does; a step costs ten times as much on lite0."""

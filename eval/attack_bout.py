@@ -49,7 +49,7 @@ class Effort:
         pleasing: weight of what the judges like, for ``adaptive``.
     """
 
-    units: int = 16
+    units: int = 12
     photographs: int = 700
     recipe: Recipe = field(default_factory=Recipe)
     down: float = 0.02

@@ -23,8 +23,6 @@ from .rightness import Truth
 
 APART = 0.3
 """A decoy's activation correlates with its victim's by less: its pictures show another thing."""
-_COMMON = 2
-"""Victims are chosen among so many times their number of the units that fire most often."""
 ATTACKERS_SEED = 7000
 """Of the scenes that the attacker trains on; runs render others."""
 
@@ -81,18 +79,18 @@ def _prepared(probe: ProbeDataset, subject: Subject) -> torch.Tensor:
 
 
 def choose_victims(attacked: Attacked, seen: Photographs, count: int, seed: int) -> tuple[Victim, ...]:
-    """Units to attack and as many others as their decoys, hash-chosen.
+    """Units to attack and as many others as their decoys, these hash-chosen.
 
     Of a planted network both have one concept each, and a decoy has another than its victim. A decoy's
     maxima correlate with its victim's by less than `APART` over the attacker's photographs. The victims are
-    among the units that fire on most photographs: of a rare thing nothing natural is left where the
-    strongest photographs are taken away.
+    the units that fire on most photographs: of a rare thing nothing natural is left where the strongest
+    photographs are taken away.
     """
     maxima_nu = seen.wanted_nuhw.float().amax(dim=(2, 3)).numpy()
     usable = _usable(attacked, maxima_nu)
     ordered = [usable[place] for place in hash_order(usable, seed, f"victims of {attacked.name}")]
-    common = sorted(usable, key=lambda unit: -_firing(maxima_nu[:, unit]))[: _COMMON * count]
-    chosen = [unit for unit in ordered if unit in common][:count]
+    common = sorted(usable, key=lambda unit: -_firing(maxima_nu[:, unit]))[:count]
+    chosen = [unit for unit in ordered if unit in common]
     with np.errstate(invalid="ignore", divide="ignore"):  # of dead units, which are not usable
         correlation_uu = np.corrcoef(maxima_nu.T)
     free, found = [unit for unit in ordered if unit not in chosen], []

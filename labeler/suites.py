@@ -25,6 +25,7 @@ SUITES = {
     "calibrate": "fit the gate on planted networks, and write its calibration",
     "control": "the same architecture with random weights: how many of its units are accepted",
     "cosy": "whether units fire more on images of their labels than on others: AUC and MAD",
+    "facets": "whether the facets of units for two concepts are these, and their pictures show one each",
     "gate": "whether the gate tells right labels from wrong ones, and its probabilities are true",
     "imported": "somebody else's right and wrong labels, judged by a planted run",
     "known": "the outputs of a classifier against the names of their classes",
