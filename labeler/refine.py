@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labeler.config import RefineConfig
-from labeler.records import Label, RoundRecord
+from labeler.records import Formula, Label, RoundRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+JOINED = 3
+"""Words of a facet that are paired."""
 WEAKEST = 0.1
 """Quantile of the exemplars' activation from which on a miss fires as they do."""
 NEARLY = 0.85
@@ -89,6 +92,48 @@ def best_per_facet(rounds: Iterable[RoundRecord]) -> dict[int, Label]:
             if label.score is not None and (kept is None or kept.score is None or label.score > kept.score):
                 best[label.facet] = label
     return best
+
+
+def joined(rounds: Sequence[RoundRecord], smallest_effect: float) -> list[Label]:
+    """``a or b`` and ``a and b``, not tried yet, of words that say something of the same facet.
+
+    Two rounds may each have found a part, and no proposer put them together. The `JOINED` words that say
+    most are paired; whether a pair says more than either word is for the checks.
+
+    Args:
+        rounds: of one unit; what comes back belongs to the last.
+        smallest_effect: of *prediction*, from which on a word says something.
+    """
+    labels = [label for record in rounds for label in record.labels]
+    tried = {_meaning(label.formula, label.facet) for label in labels if label.formula is not None}
+    found = []
+    for facet in sorted({label.facet for label in labels}):
+        said = {
+            label.text: value
+            for label in labels
+            if label.facet == facet and label.formula is None and (value := _says(label)) >= smallest_effect
+        }
+        best = sorted(said, key=lambda text: (-said[text], text))[:JOINED]
+        for first, second in combinations(best, 2):
+            for op in ("or", "and"):
+                formula = Formula(op=op, terms=(first, second))
+                if _meaning(formula, facet) not in tried:
+                    found.append(
+                        Label(
+                            text=f"{first} {op} {second}", formula=formula, facet=facet,
+                            round=rounds[-1].round, split="feedback",
+                        )
+                    )  # fmt: skip
+    return found
+
+
+def _says(label: Label) -> float:
+    check = label.checks.get("prediction")
+    return check.value if check is not None and check.value is not None else 0.0
+
+
+def _meaning(formula: Formula, facet: int) -> tuple[str, frozenset[str], int]:
+    return formula.op, frozenset(term.casefold() for term in formula.terms), facet
 
 
 def failures(

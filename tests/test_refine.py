@@ -3,8 +3,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from labeler.config import RefineConfig
-from labeler.records import Formula, Label, RoundRecord
-from labeler.refine import best_per_facet, failures, leaves_out, next_step
+from labeler.records import CheckResult, Formula, Label, RoundRecord
+from labeler.refine import best_per_facet, failures, joined, leaves_out, next_step
 
 SETTINGS = RefineConfig(rounds=3, patience=1)
 
@@ -75,6 +75,37 @@ def test_a_stronger_miss_or_another_zero_point_never_mends_a_part(
     near += [abs(miss - np.quantile(exemplars, 0.1)) for miss in misses]
     assume(min(near, default=1.0) > 1e-6)
     assert leaves_out(moved[0], moved[1], moved[2][0]) == found
+
+
+def _said(text: str, value: float, facet: int = 0, formula: Formula | None = None) -> Label:
+    check = CheckResult(status="ok", value=value, n=300, judge="j")
+    return Label(text=text, facet=facet, formula=formula, checks={"prediction": check}, split="feedback")
+
+
+def test_words_of_different_rounds_are_joined_where_each_says_something() -> None:
+    rounds = [
+        RoundRecord(round=1, labels=(_said("night", 0.5), _said("dog", 0.02))),
+        RoundRecord(round=2, labels=(_said("ring", 0.6), _said("sky", 0.3, facet=1))),
+    ]
+    found = joined(rounds, 0.1)
+    assert [(label.text, label.facet, label.round) for label in found] == [
+        ("ring or night", 0, 2),
+        ("ring and night", 0, 2),
+    ]
+    tried = Formula(op="or", terms=("night", "Ring"))
+    again = [*rounds, RoundRecord(round=3, labels=(_said("night or Ring", 0.8, formula=tried),))]
+    assert [label.text for label in joined(again, 0.1)] == ["ring and night"]
+
+
+@given(st.dictionaries(st.sampled_from("abcdefgh"), st.floats(-1, 1), max_size=8), st.floats(0.05, 0.9))
+def test_only_the_best_few_words_are_joined_and_never_one_that_says_nothing(words, least) -> None:
+    record = RoundRecord(round=1, labels=tuple(_said(text, value) for text, value in words.items()))
+    found = joined([record], least)
+    best = sorted((text for text in words if words[text] >= least), key=lambda text: -words[text])[:3]
+    assert len(found) == len(best) * (len(best) - 1)
+    assert all(label.formula is not None and set(label.formula.terms) <= set(best) for label in found) or len(
+        set(words.values())
+    ) < len(words)
 
 
 def test_a_round_without_proposals_does_not_end_the_search_at_once() -> None:

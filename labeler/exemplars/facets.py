@@ -19,6 +19,13 @@ spectrum; cosine within a concept 0.6 and 0.8): of single concepts 0-15 % are sp
 single concepts are split. With about six effective dimensions half of the single concepts are split at any
 useful value: such an encoder cannot tell facets.
 """
+WITH_CODES = 0.25
+"""The same where the layer's on/off code is a second signal.
+
+Measured on four planted networks, 15 units for two concepts and 170 for one, 24 exemplars each: 0.24 splits
+87 % of the former and 8 % of the latter, 0.26 80 % and 5 %; the embeddings alone at their 5 % find 33 %. What
+is split is split rightly: all but a few exemplars of a facet show its concept.
+"""
 _RESTARTS = 4
 _ITERATIONS = 50
 
@@ -47,19 +54,21 @@ def find_facets(
     """Cluster exemplars, strongest first, into 1..max_facets facets.
 
     Spherical k-means; the number of clusters is that of the best mean silhouette (cosine distance; Rousseeuw
-    1987), and 1 when the best is below `SILHOUETTE`. A number that gives a cluster of fewer than `min_size`
-    exemplars is not eligible. Deterministic for given inputs and seed.
+    1987), and 1 when the best is below `SILHOUETTE` (with codes, `WITH_CODES`). A number that gives a cluster
+    of fewer than `min_size` exemplars is not eligible. Deterministic for given inputs and seed.
 
     Args:
         embeddings_kd: unit-norm embeddings ``(k, d)`` of the activating regions.
         max_facets: most facets.
         seed: of the restarts.
         min_size: least exemplars of a facet; fewer are outliers, not a meaning.
-        codes_kc: the on/off code ``(k, c)`` of the layer at the exemplars, an optional second signal: its
-            cosine similarities are averaged with those of the embeddings.
+        codes_kc: on/off ``(k, c)`` of channels on the way to the unit, where it fires, an optional second
+            signal: the share of channels that agree, less that which does not, is averaged with the
+            embeddings' cosines.
     """
     points_kd = _points(embeddings_kd, codes_kc)
-    labels, silhouettes = _partition(points_kd, max_facets, seed, min_size)
+    least = SILHOUETTE if codes_kc is None else WITH_CODES
+    labels, silhouettes = _partition(points_kd, max_facets, seed, min_size, least)
     labels = _by_first(labels)
     return Facets(
         labels,
@@ -71,10 +80,10 @@ def find_facets(
 
 
 def _partition(
-    points_kd: NDArray[np.float64], max_facets: int, seed: int, min_size: int
+    points_kd: NDArray[np.float64], max_facets: int, seed: int, min_size: int, least: float
 ) -> tuple[NDArray[np.int64], tuple[float, ...]]:
     similarity_kk = points_kd @ points_kd.T
-    best, labels = SILHOUETTE, np.zeros(len(points_kd), dtype=np.int64)
+    best, labels = least, np.zeros(len(points_kd), dtype=np.int64)
     silhouettes = []
     for count in range(2, min(max_facets, len(points_kd) // min_size) + 1):
         trial, _ = spherical_kmeans(points_kd, count, seed)
@@ -155,7 +164,7 @@ def _points(embeddings_kd: NDArray[np.float32], codes_kc: NDArray[np.bool_] | No
     if codes_kc is None:
         return points
     # Side by side and scaled, their inner product is the average of the two cosines.
-    both: NDArray[np.float64] = np.concatenate([points, _unit(codes_kc.astype(np.float64))], axis=1)
+    both: NDArray[np.float64] = np.concatenate([points, _unit(codes_kc.astype(np.float64) - 0.5)], axis=1)
     both /= np.sqrt(2.0)
     return both
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn.functional import interpolate
 
 from labeler.activations import image_maps
-from labeler.checks import LayerData, PathCodes, PathSignals, path_likeness, place_weights
+from labeler.checks import LayerData, PathCodes, PathSignals, path_likeness
 from labeler.executors import LOCAL
 from labeler.pipeline.bench import Bench, by_layer
+from labeler.pipeline.codes import code_of
 from labeler.pipeline.inputs import Inputs
 from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.spread import Lazily, Spread
@@ -167,7 +167,7 @@ def _codes(inputs: Inputs, group: Group, modules: Sequence[str]) -> PathCodes | 
     drawn, owner_f = [], []
     for rows, maps in _picture_maps(inputs.target, group, modules, config.visualise.batch_size):
         for place, row in enumerate(rows):
-            drawn.append(_code(maps, modules, group.layer, place, units[row]))
+            drawn.append(code_of(maps, modules, place, maps[group.layer][place, units[row]]))
             owner_f.append(row)
     seen: dict[bool, list[NDArray[np.float32]]] = {True: [], False: []}  # by whether they are exemplars
     owners: dict[bool, list[int]] = {True: [], False: []}
@@ -179,7 +179,9 @@ def _codes(inputs: Inputs, group: Group, modules: Sequence[str]) -> PathCodes | 
         for place, image_id in enumerate(ids.tolist()):
             for strongest, wanted in ((True, group.exemplars), (False, group.middle)):
                 for row in wanted.get(image_id, ()):
-                    seen[strongest].append(_code(maps, modules, group.layer, place, units[row]))
+                    seen[strongest].append(
+                        code_of(maps, modules, place, maps[group.layer][place, units[row]])
+                    )
                     owners[strongest].append(row)
     if not drawn or not seen[True] or not seen[False]:
         return None
@@ -208,19 +210,3 @@ def _pixels(file: bytes) -> torch.Tensor:
     """A stored picture in [0, 1], ``(3, h, w)``."""
     with Image.open(io.BytesIO(file)) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
-
-
-def _code(
-    maps: dict[str, torch.Tensor], modules: Sequence[str], layer: str, place: int, unit: int
-) -> NDArray[np.float32]:
-    """Mean activations ``(d,)`` of the modules' channels over the places where the unit fires."""
-    own_hw = maps[layer][place, unit]
-    parts = []
-    for module in modules:
-        map_chw = maps[module][place]
-        size = (int(map_chw.shape[1]), int(map_chw.shape[2]))
-        wide_hw = interpolate(own_hw[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-        weights_hw = torch.from_numpy(place_weights(wide_hw.cpu().numpy())).to(map_chw)
-        parts.append((map_chw * weights_hw).sum(dim=(1, 2)).cpu().numpy())
-    code_d: NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
-    return code_d

@@ -21,7 +21,7 @@ from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.questions import Answer, Questions, best_label
 from labeler.pipeline.words import rivals
 from labeler.records import Exemplar, Label, RoundRecord, UnitId
-from labeler.refine import Step, leaves_out, next_step
+from labeler.refine import Step, joined, leaves_out, next_step
 from labeler.seams import Progress, Proposal, Proposer
 
 SETTLED = 0.5
@@ -123,7 +123,7 @@ class Rounds:
             )
             for answer, new in zip(answers, fresh, strict=True)
         ]  # fmt: skip
-        drafts_of = dict(zip(units, drafts, strict=True))
+        drafts_of = self._with_joined(data, dict(zip(units, drafts, strict=True)), records)
         best = {unit: best_label([*records[unit], draft]) for unit, draft in drafts_of.items()}
         failing = self._failing.of(data, best)
         drafts_of = {unit: _with(draft, *failing[unit]) for unit, draft in drafts_of.items()}
@@ -134,6 +134,20 @@ class Rounds:
             record = _with(draft, *failing[unit], outcome=_outcome(best[unit], steps[unit]))
             self.store.put_round(unit, record)
             records[unit].append(record)
+
+    def _with_joined(
+        self, data: LayerData, drafts: dict[UnitId, RoundRecord], records: dict[UnitId, list[RoundRecord]]
+    ) -> dict[UnitId, RoundRecord]:
+        """The drafts with the compounds of words of any round that the checks favour over either word."""
+        least = self.bench.inputs.config.gate.smallest_effect
+        new = {unit: joined([*records[unit], draft], least) for unit, draft in drafts.items()}
+        pairs = [(unit, label) for unit, labels in new.items() for label in labels]
+        judged = self._judge(data, [(unit.index, label) for unit, label in pairs])
+        for (unit, _), found in zip(pairs, judged, strict=True):
+            if found.eligibility.passes:
+                draft = drafts[unit]
+                drafts[unit] = draft.model_copy(update={"labels": (*draft.labels, found.label)})
+        return drafts
 
     def _pause_unless_heard(self, answers: Sequence[Answer]) -> None:
         """An endpoint that answers no unit at all is the cause itself; the units are not to blame."""

@@ -45,6 +45,12 @@ def test_the_code_of_the_layer_can_part_what_embeddings_do_not():
     assert find_facets(points, 4, 0, codes_kc=codes).labels.tolist() == [0, 1] * 8
 
 
+def test_codes_that_differ_at_random_part_nothing():
+    for seed in range(10):
+        codes = np.random.default_rng(seed).random((24, 200)) > 0.5
+        assert find_facets(exemplars(1, 24, seed=seed), 4, 0, codes_kc=codes).labels.max() == 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5))
 def test_facets_are_deterministic_and_well_formed(data_seed, count, most, seed):
