@@ -61,6 +61,15 @@ class Visit:
         expect(self.page.locator("h1")).to_contain_text(unit)
         self.page.wait_for_load_state("domcontentloaded")
 
+    def check_that_nothing_breaks_out(self) -> None:
+        """The policy of the page refuses whatever is not its own, and names it."""
+        refused = "\n".join(self.try_to_break_out())
+        for directive in ("script-src", "img-src", "style-src", "connect-src"):
+            assert directive in refused, refused
+        assert "evil.example/x.js" in refused
+        assert self.page.evaluate("window.pwned") is None
+        assert self.page.locator("main").is_visible()
+
     def try_to_break_out(self) -> list[str]:
         """What the browser refuses when the page tries to run what is not its own, or to ask another host."""
         self.page.evaluate("""async () => {

@@ -129,13 +129,8 @@ def test_a_missing_data_file_is_said_to_be(browser: Browser, readable: Path, tmp
 
 def test_the_policy_lets_nothing_run_and_asks_nobody(reader: Visit) -> None:
     for path in ("index.html", "units/early.1/4.html"):
-        page = reader.open(path)
-        refused = "\n".join(reader.try_to_break_out())
-        for directive in ("script-src", "img-src", "style-src", "connect-src"):
-            assert directive in refused, refused
-        assert "evil.example/x.js" in refused
-        assert page.evaluate("window.pwned") is None
-        assert page.locator("main").is_visible()
+        reader.open(path)
+        reader.check_that_nothing_breaks_out()
 
 
 def test_hostile_texts_are_shown_and_run_nowhere(reader: Visit) -> None:
