@@ -21,6 +21,7 @@ from labeler.visualise.facets import FacetCrops, anchor
 from labeler.visualise.lean import learn
 from labeler.visualise.objectives import OBJECTIVES, Objective, of_units
 from labeler.visualise.parametrise import PARAMETRISATIONS
+from labeler.visualise.precision import resolved
 from labeler.visualise.transforms import Moves
 
 _PLATEAU_STEPS = 32  # a picture is finished when its mean score over so many steps ...
@@ -126,7 +127,7 @@ class _Maker:
         self.size = picture_size(target, layer, settings.size)
         parametrisation = PARAMETRISATIONS[settings.parametrisation](self.size, target.device)
         trial_bchw = torch.rand(2, 3, *self.size, generator=torch.Generator().manual_seed(0))
-        half = settings.precision == "bfloat16"
+        self.half = half = resolved(settings.precision, target.device) == "bfloat16"
         self.slope = Slope(
             self._quick_maps,
             learn(self.maps, trial_bchw.to(target.device), torch.bfloat16 if half else torch.float32),
@@ -144,9 +145,8 @@ class _Maker:
         return self.target.maps(self.target.normalise(pictures_bchw), [self.layer])[self.layer]
 
     def _quick_maps(self, pictures_bchw: torch.Tensor) -> torch.Tensor:
-        half = self.settings.precision == "bfloat16"
         kind = self.target.device.type
-        with torch.autocast(kind, torch.bfloat16) if half else contextlib.nullcontext():
+        with torch.autocast(kind, torch.bfloat16) if self.half else contextlib.nullcontext():
             return self.maps(pictures_bchw).float()
 
     def make(self, requests: dict[int, Request], told: Callable[[int], None]) -> dict[int, Picture]:

@@ -24,7 +24,7 @@ subjects, climbers = suite_module("attack_subject"), suite_module("climbers")
 bout, rightness, pleasing = (suite_module(name) for name in ("attack_bout", "rightness", "pleasing"))
 
 VICTIM, DECOY = 0, 1
-SETTINGS = VisualiseConfig(size=32, steps=24, learning_rate=0.1, batch_size=4)
+SETTINGS = VisualiseConfig(size=32, steps=24, learning_rate=0.1, batch_size=4, precision="float32")
 PLACE = subjects.Place("units", "units", False)
 
 

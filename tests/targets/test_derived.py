@@ -140,7 +140,7 @@ def test_pictures_raise_derived_units_and_open_latents_that_are_silent_at_the_st
     made = visualise(
         target,
         [*directions, Request("2-", 3, 0), *(Request("2.sae", unit, 0) for unit in silent)],
-        VisualiseConfig(size=32, steps=64, batch_size=7),
+        VisualiseConfig(size=32, steps=64, batch_size=7, precision="float32"),
     )
     at_start = [grey["2.directions"][0, 1].max(), grey["2.directions-"][0, 1].max(), grey["2-"][0, 3].max()]
     for picture, before in zip(made, at_start, strict=False):

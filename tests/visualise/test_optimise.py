@@ -52,7 +52,7 @@ class SmallTarget:
 
 @pytest.fixture
 def settings() -> VisualiseConfig:
-    return VisualiseConfig(size=32, steps=24, learning_rate=0.05, batch_size=4)
+    return VisualiseConfig(size=32, steps=24, learning_rate=0.05, batch_size=4, precision="float32")
 
 
 def _start(settings):
