@@ -80,6 +80,11 @@ def leaves_out(misses_m: Sequence[float], exemplars_k: Sequence[float], median: 
     return sum(activation >= strong for activation in misses_m) > 1
 
 
+def speaks_of_all(rounds: Iterable[RoundRecord]) -> bool:
+    """Whether one label is the best of every facet that has any: then it has to name the whole unit."""
+    return len({label.text.casefold() for label in best_per_facet(rounds).values()}) == 1
+
+
 def best_per_facet(rounds: Iterable[RoundRecord]) -> dict[int, Label]:
     """The best label so far of every facet, from all rounds; earlier rounds win ties.
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from labeler.config import RefineConfig
 from labeler.records import CheckResult, Formula, Label, RoundRecord
-from labeler.refine import best_per_facet, failures, joined, leaves_out, next_step
+from labeler.refine import best_per_facet, failures, joined, leaves_out, next_step, speaks_of_all
 
 SETTINGS = RefineConfig(rounds=3, patience=1)
 
@@ -75,6 +75,16 @@ def test_a_stronger_miss_or_another_zero_point_never_mends_a_part(
     near += [abs(miss - np.quantile(exemplars, 0.1)) for miss in misses]
     assume(min(near, default=1.0) > 1e-6)
     assert leaves_out(moved[0], moved[1], moved[2][0]) == found
+
+
+def test_one_label_for_all_facets_speaks_of_the_whole_unit() -> None:
+    def of(*labels: tuple[str, int, float]) -> list[RoundRecord]:
+        return [RoundRecord(round=1, labels=tuple(Label(text=t, facet=f, score=s) for t, f, s in labels))]
+
+    assert speaks_of_all(of(("cup", 0, 0.8)))
+    assert speaks_of_all(of(("cup", 0, 0.8), ("Cup", 1, 0.8), ("star", 1, 0.1)))
+    assert not speaks_of_all(of(("cup", 0, 0.8), ("star", 1, 0.9)))
+    assert not speaks_of_all([])
 
 
 def _said(text: str, value: float, facet: int = 0, formula: Formula | None = None) -> Label:

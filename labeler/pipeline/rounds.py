@@ -21,7 +21,7 @@ from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.questions import Answer, Questions, best_label
 from labeler.pipeline.words import rivals
 from labeler.records import Exemplar, Label, RoundRecord, UnitId
-from labeler.refine import Step, joined, leaves_out, next_step
+from labeler.refine import Step, joined, leaves_out, next_step, speaks_of_all
 from labeler.seams import Progress, Proposal, Proposer
 
 SETTLED = 0.5
@@ -80,8 +80,8 @@ class Rounds:
             facets,
             lambda label: self._settles(label, tests),
             config.refine,
-            # Of several facets, the best label leaves out what the others are for.
-            partial=len(facets) == 1 and leaves_out(missed, strengths, self._median(unit)),
+            # Different labels of several facets leave out what the others are for.
+            partial=speaks_of_all(records) and leaves_out(missed, strengths, self._median(unit)),
         )
 
     def _median(self, unit: UnitId) -> float:
