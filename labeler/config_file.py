@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from labeler.config import Config
 from labeler.errors import ConfigError, nearest
+
+_MOST_BYTES: Final = 2**20
+"""Of a config. PyYAML reads a megabyte in some ten seconds."""
+_NO_YAML: Final = (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
+"""What PyYAML raises beside its own errors: for 2024-13-45, 0x, !!bool maybe, or lists 1,000 deep."""
+_LONGEST: Final = 200  # characters of what an error quotes
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
@@ -22,10 +29,12 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"There is no config file at {path}; write one, or start from configs/demo.yaml.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"{path} is no config file: it is larger than {_MOST_BYTES // 2**20} MB.")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    except (yaml.YAMLError, *_NO_YAML) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_short(' '.join(str(error).split()))}.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must be a mapping with the sections target, probe, encoder and so on.")
     for override in overrides:
@@ -36,36 +45,58 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
 def parse_config(data: dict[str, Any], base: Path) -> Config:
     """Validate a config given as plain data; relative paths are taken from `base`.
 
+    Texts must be printable: no path or name has control characters, and half a surrogate cannot be stored.
+
     Raises:
         ConfigError: one sentence about the first thing that is wrong, with the nearest right key.
     """
+    _check_printable(data)
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from None
-    return _absolute(config, base)
+    try:
+        return _absolute(config, base)
+    except (OSError, RuntimeError) as error:  # a loop of links, a home of nobody
+        raise ConfigError(f"A path in the config cannot be used: {_short(str(error).rstrip('.'))}.") from None
 
 
 def _set(data: dict[str, Any], override: str) -> None:
     import yaml
 
     key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set takes key=value, for example --set refine.rounds=2, not {override!r}.")
+    if not equals or not key or not key.isprintable():
+        raise ConfigError(
+            f"--set takes key=value, for example --set refine.rounds=2, not {_quoted(override)}."
+        )
     *sections, last = key.split(".")
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise ConfigError(f"{section!r} in --set {override} is a value, not a section.")
+            raise ConfigError(f"{_quoted(section)} in --set {_short(key)} is a value, not a section.")
     try:
         data[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"The value in --set {override} is not valid YAML.") from None
+    except (yaml.YAMLError, *_NO_YAML):
+        raise ConfigError(f"The value in --set {_quoted(override)} is not valid YAML.") from None
+
+
+def _check_printable(data: object) -> None:
+    """With a stack and each value once: aliases make trees of YAML that no memory holds."""
+    waiting, seen = [data], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and not value.isprintable():
+            raise ConfigError(
+                f"The config has a text with characters that cannot be printed: {_quoted(value)}."
+            )
+        if isinstance(value, dict | list) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = [str(part) for part in problem["loc"]]
+    where = [_short(str(part)) for part in problem["loc"]]
     name = ".".join(where)
     if problem["type"] == "extra_forbidden":
         close = nearest(where[-1], _keys(where[:-1]))
@@ -74,7 +105,18 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"The config needs a value for {name!r}."
     message = problem["msg"].removeprefix("Value error, ")
-    return f"Config value {name}: {message} (it is {problem['input']!r})."
+    return f"Config value {name}: {_short(message)} (it is {_quoted(problem['input'])})."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _quoted(value: object) -> str:
+    """The beginning of a value, without walking through the rest of it."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = _LONGEST
+    return _short(short.repr(value))
 
 
 def _keys(sections: list[str]) -> list[str]:

@@ -44,13 +44,23 @@ def read_weights(path: Path, failure: type[LabelerError]) -> dict[str, torch.Ten
     return state
 
 
+def read_array(path: Path) -> Any:
+    """What `numpy.load` makes of a file: an array or an archive of some; None of all else, pickles too."""
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except Exception:  # beside ValueError: BadZipFile, TokenError, TypeError, MemoryError, as the bytes will
+        return None
+
+
 def _safetensors(path: Path, failure: type[LabelerError]) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise failure(f"{path} is not a whole safetensors file: {_one_line(error)}.") from None
 
 
@@ -66,7 +76,7 @@ def _checkpoint(path: Path, failure: type[LabelerError]) -> Any:
                 "convert its state dict to safetensors."
             ) from None
         raise failure(f"{path} is not a PyTorch checkpoint; give safetensors.") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except Exception:  # what the unpickler's steps raise on bytes that nobody wrote
         raise failure(f"{path} is damaged or not a PyTorch checkpoint; give safetensors.") from None
 
 

@@ -23,12 +23,14 @@ from pydantic import ValidationError
 
 from labeler.catalogue.cells import plain
 from labeler.errors import UsageError
+from labeler.printable import printable
 from labeler.records import KINDS, Formula, Kind, UnitId
 
 TEXT_COLUMNS = ("label", "description", "summary", "explanation", "text")
 """Where the label stands, the first that a row has."""
 INDEX_COLUMNS = ("unit", "index", "neuron")
 _READ_COLUMNS = (*TEXT_COLUMNS, *INDEX_COLUMNS, "layer", "kind", "op", "terms", "facet", "labels")
+_QUOTED = 200  # characters of a file that an error shows
 _LONGEST = 1 << 20  # characters of one CSV cell, more than any reason has
 
 
@@ -73,7 +75,7 @@ def read_label_file(path: Path) -> Iterator[ForeignLabel | BadRow]:
                 _check_columns(path, row)
             yield from _labels(number, row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from None
+        raise UsageError(f"{path} cannot be read: {_short(error)}.") from None
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
@@ -92,7 +94,7 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise UsageError(f"{path} has no JSON in line {number}.") from None
             if not isinstance(row, dict):
                 raise UsageError(f"{path} has no JSON object in line {number}.")
@@ -109,7 +111,7 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(columns=columns):
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
-        raise UsageError(f"{path} is not a Parquet file: {' '.join(str(error).split())}.") from None
+        raise UsageError(f"{path} is not a Parquet file: {_short(error)}.") from None
 
 
 def _check_columns(path: Path, row: Mapping[str, Any]) -> None:
@@ -117,7 +119,7 @@ def _check_columns(path: Path, row: Mapping[str, Any]) -> None:
     if not named or not any(name in row for name in (*TEXT_COLUMNS, "labels")):
         raise UsageError(
             f"{path} needs the columns layer, unit and description (or label);"
-            f" it has {', '.join(row) or 'none'}."
+            f" it has {_short(', '.join(row)) or 'none'}."
         )
 
 
@@ -130,8 +132,8 @@ def _labels(number: int, row: Mapping[str, Any]) -> Iterator[ForeignLabel | BadR
             label = _label(number, unit, entry)
             if label is not None:
                 yield label
-    except (ValueError, TypeError, UsageError) as error:
-        yield BadRow(number, _reason(error))
+    except (ValueError, TypeError, OverflowError, RecursionError, UsageError) as error:
+        yield BadRow(number, _short(_reason(error)))
 
 
 def _unit(row: Mapping[str, Any]) -> UnitId:
@@ -147,7 +149,9 @@ def _unit(row: Mapping[str, Any]) -> UnitId:
     return UnitId(layer, int(text))
 
 
-def _label(number: int, unit: UnitId, entry: Mapping[str, Any]) -> ForeignLabel | None:
+def _label(number: int, unit: UnitId, entry: Any) -> ForeignLabel | None:
+    if not isinstance(entry, Mapping):
+        raise ValueError("a label of it is no object")
     text = next((entry[name] for name in TEXT_COLUMNS if entry.get(name)), None)
     if text is None:
         return None
@@ -170,7 +174,14 @@ def _formula(entry: Mapping[str, Any]) -> Formula | None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return f"its {error.errors()[0]['loc'][0]} is wrong"
+        where = error.errors()[0]["loc"]
+        return f"its {where[0] if where else 'formula'} is wrong"
     if isinstance(error, json.JSONDecodeError):
         return "its terms are not a JSON list"
     return str(error).rstrip(".")
+
+
+def _short(what: object) -> str:
+    """On one line, and not the whole of a long file."""
+    text = printable(" ".join(str(what).split()))
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."

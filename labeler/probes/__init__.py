@@ -9,11 +9,13 @@ from labeler.config import ProbeConfig
 from labeler.errors import ProbeError, UnknownNameError
 from labeler.probes.colours import with_colours
 from labeler.probes.combined import CombinedProbe
+from labeler.probes.files import in_short
 from labeler.probes.grid import PartialAnnotation, annotation_on_grid, concept_areas
 from labeler.seams import ProbeDataset
 
 __all__ = ["PartialAnnotation", "annotation_on_grid", "concept_areas", "load_probe"]
 
+_LONGEST_NAME = 200
 _SOURCES = ("builtin:scenes", "folder:", "coco_panoptic:", "masks:", "broden:", "webdataset:")
 
 
@@ -65,6 +67,14 @@ def _load(source: str, config: ProbeConfig, seed: int, names: Counter[str]) -> P
         probe = WebDatasetProbe(path, _name(str(Path(path).parent), names))
     else:
         raise UnknownNameError("probe source", source, _SOURCES)
+    for concept in probe.concepts:
+        for word in (concept.name, *concept.synonyms):
+            # It goes to prompts, pages and the database: half a surrogate cannot be stored, a bidi mark lies.
+            if not word.strip() or not word.isprintable() or len(word) > _LONGEST_NAME:
+                raise ProbeError(
+                    f"{in_short(source)} names a concept {in_short(word)!r}; a name is one line of at most "
+                    f"{_LONGEST_NAME} characters that can be printed."
+                )
     return with_colours(probe) if config.colours else probe
 
 

@@ -25,7 +25,7 @@ from PIL.Image import Image
 
 from labeler.errors import ProbeError
 from labeler.probes.decode import decode_image, decode_mask
-from labeler.probes.files import directory, hash_files, list_files
+from labeler.probes.files import LONGEST_NAME, directory, hash_files, in_short, list_files
 from labeler.records import Kind
 from labeler.seams import Annotation, Concept, ProbeImage
 from labeler.storage import file_sha256, fingerprint
@@ -78,8 +78,8 @@ class BrodenProbe:
             for _, png in row.masks:
                 if png not in listed:
                     raise ProbeError(
-                        f"{root / 'index.csv'} names the mask {png}, which is not in {self._images_root}; "
-                        "unpack the whole of Broden."
+                        f"{root / 'index.csv'} names the mask {in_short(png)}, which is not in "
+                        f"{self._images_root}; unpack the whole of Broden."
                     )
         used = sorted({png for row in self._rows for _, png in row.masks})
         hashes = hash_files(self._images_root / row.image for row in self._rows)
@@ -157,7 +157,9 @@ def _categories(root: Path) -> tuple[str, ...]:
     names = tuple(row["name"] for row in _table(path, ("name",)))
     for name in names:
         if _KIND_OF_CATEGORY.get(name, name) not in get_args(Kind):
-            raise ProbeError(f"{path} has the category {name!r}; known are {', '.join(get_args(Kind))}.")
+            raise ProbeError(
+                f"{path} has the category {in_short(name)!r}; known are {', '.join(get_args(Kind))}."
+            )
     if not names or len(set(names)) < len(names):
         raise ProbeError(f"{path} must name each category once, and one at least.")
     return names
@@ -233,11 +235,13 @@ def _row(cells: Mapping[str, str], categories: tuple[str, ...], path: Path) -> _
             _inside(cells["image"], path), (width, height), (mask_width, mask_height),
             tuple(masks), tuple(labels),
         )  # fmt: skip
-    raise ProbeError(f"{path} gives {cells['image']!r} a size of 0 pixels.")
+    raise ProbeError(f"{path} gives {in_short(cells['image'])!r} a size of 0 pixels.")
 
 
 def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, which must have the columns `needed`."""
+    if not path.is_file():  # also keeps a pipe from blocking for ever
+        raise ProbeError(f"There is no file {path}; unpack the whole of Broden.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
@@ -248,20 +252,21 @@ def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     except OSError as error:
         raise ProbeError(f"{path} cannot be read ({error.strerror}); unpack the whole of Broden.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ProbeError(f"{path} is not a CSV file: {' '.join(str(error).split())}.") from error
+        raise ProbeError(f"{path} is not a CSV file: {in_short(error)}.") from error
 
 
 def _whole(text: str, path: Path) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise ProbeError(f"{path} has {text!r} where a whole number belongs.")
+        raise ProbeError(f"{path} has {in_short(text)!r} where a whole number belongs.")
     return int(text)
 
 
 def _inside(name: str, path: Path) -> str:
     """`name` when it stays below the directory that it is relative to."""
     parts = PurePosixPath(name).parts
-    if not name.isprintable() or not parts or parts[0] == "/" or ".." in parts or "\\" in name:
-        raise ProbeError(f"{path} names the file {name!r}, which does not lie below images.")
+    climbs = not parts or parts[0] == "/" or ".." in parts or "\\" in name
+    if climbs or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ProbeError(f"{path} names the file {in_short(name)!r}, which does not lie below images.")
     return PurePosixPath(name).as_posix()
 
 

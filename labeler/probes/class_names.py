@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from labeler.errors import ProbeError
+from labeler.probes.files import in_short
 from labeler.records import Kind
 from labeler.seams import Concept
 
@@ -40,8 +41,7 @@ def read_class_names(root: Path) -> tuple[Path, dict[int, Concept | None]]:
         entries = {".json": _json, ".csv": _csv, ".txt": _text}[path.suffix](text)
         classes = {index: _concept(entry) for index, entry in entries}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error) as error:
-        detail = " ".join(str(error).split())
-        raise ProbeError(f"{path} does not name the mask indices: {detail}.") from error
+        raise ProbeError(f"{path} does not name the mask indices: {in_short(error)}.") from error
     if len(classes) < len(entries):
         raise ProbeError(f"{path} names an index twice; every index has one name.")
     if not any(classes.values()):

@@ -22,7 +22,7 @@ from PIL.Image import Image
 
 from labeler.errors import ProbeError
 from labeler.probes.decode import decode_image, decode_mask
-from labeler.probes.files import directory, hash_files, list_files, list_images
+from labeler.probes.files import directory, hash_files, in_short, list_files, list_images
 from labeler.seams import Annotation, Concept
 from labeler.storage import file_sha256, fingerprint
 
@@ -190,6 +190,8 @@ def _synonyms(name: str, originals: list[str]) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> tuple[dict[int, str], dict[str, _Segments]]:
     """Category names by id, and segments by the image's file name."""
+    if not path.is_file():  # also keeps a pipe from blocking for ever
+        raise ProbeError(f"There is no file {path}; put COCO's panoptic annotations there.")
     try:
         data: Any = json.loads(path.read_bytes())
         categories = {int(category["id"]): str(category["name"]) for category in data["categories"]}
@@ -203,15 +205,16 @@ def _read_json(path: Path) -> tuple[dict[int, str], dict[str, _Segments]]:
         }
     except OSError as error:
         raise ProbeError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ProbeError(
-            f"{path} is not a COCO panoptic annotation file: {type(error).__name__} ({error})."
+            f"{path} is not a COCO panoptic annotation file: {type(error).__name__} ({in_short(error)})."
         ) from error
     for file_name, found in segments.items():
         unknown = {category for _, category in found.categories} - categories.keys()
         if unknown:
             raise ProbeError(
-                f"{path} gives {file_name} the category {min(unknown)}, which it does not define."
+                f"{path} gives {in_short(file_name)} the category {in_short(min(unknown))}, which it "
+                "does not define."
             )
     return categories, segments
 

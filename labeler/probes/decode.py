@@ -19,6 +19,15 @@ from labeler.errors import ProbeError, UnreadableImageError
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 2**26
 """67 million pixels, 200 MB as RGB: more than any camera of a probe dataset, less than Pillow's own limit."""
+MAX_RATIO = 100
+"""Of the longer side to the shorter. A network's preprocessing brings the shorter one to its input size
+first: 20,000 x 1 pixels take torchvision 2 GB and 29 seconds."""
+MAX_SCANNED = 2**31
+"""Pixels times passes over them, about five seconds of decoding. A pass of a progressive JPEG takes a few
+bytes of the file, so that 64 MB of them would go on for hours; photographs have ten."""
+
+_LEAST_SCANNED = 2**20  # pixels: a pass over fewer takes as long
+_SCAN = b"\xff\xda"  # begins a pass; inside of one, 0xFF is never before 0xDA
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {
@@ -39,8 +48,8 @@ def decode_image(path: Path, name: str) -> Image.Image:
     frame. `name` is what errors call the file.
 
     Raises:
-        UnreadableImageError: not a regular file, over 64 MB or 67 million pixels, of another format,
-            truncated or otherwise broken.
+        UnreadableImageError: not a regular file, over 64 MB, 67 million pixels or 100 times as long as wide,
+            of another format, truncated or otherwise broken.
     """
     return decode_image_bytes(_read(path, name), name)
 
@@ -78,15 +87,25 @@ def _decode(data: bytes, name: str, accepted: tuple[str, ...]) -> Image.Image:
         )
     try:
         image = Image.open(io.BytesIO(data), formats=[image_format])
-        pixels = image.width * image.height
-        if pixels <= MAX_PIXELS:
+        excess = _excess(*image.size, data.count(_SCAN) if image_format == "JPEG" else 1)
+        if not excess:
             image.load()
             return image
     except Exception as error:  # Pillow's decoders raise almost anything on hostile bytes
         raise UnreadableImageError(f"{name} is not a readable image: {_sentence(error)}.") from error
-    raise UnreadableImageError(
-        f"{name} is not a readable image: {pixels} pixels are more than the {MAX_PIXELS} allowed."
-    )
+    raise UnreadableImageError(f"{name} is not a readable image: {excess}.")
+
+
+def _excess(width: int, height: int, scans: int) -> str:
+    """Which limit an image exceeds, known before its pixels are made; empty for none."""
+    pixels = width * height
+    if pixels > MAX_PIXELS:
+        return f"{pixels} pixels are more than the {MAX_PIXELS} allowed"
+    if max(width, height) > MAX_RATIO * min(width, height):
+        return f"one side of its {width} x {height} pixels is more than {MAX_RATIO} times the other"
+    if scans * max(pixels, _LEAST_SCANNED) > MAX_SCANNED:
+        return f"{scans} passes over {pixels} pixels are more than a photograph has"
+    return ""
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -129,7 +148,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
-        levels_hw = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        levels_hw = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(levels_hw).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -8,11 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from labeler.errors import ProbeError
+from labeler.printable import printable
+from labeler.probes.decode import MAX_BYTES
 from labeler.seams import ProbeImage
 from labeler.storage import file_sha256, fingerprint
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+LONGEST_NAME = 1024
+"""Characters of a name in a foreign table or archive; a file system takes not many more for a path."""
 _THREADS = 16  # hashing waits for the disk; hashlib and reads release the interpreter lock
+_QUOTED = 200
 _PIECE = 64  # files a task; one task a file costs more than a small file's hash
 
 
@@ -23,8 +28,10 @@ def directory(path: str | Path, what: str) -> Path:
         ProbeError: when it is not; `what` says what was expected there.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise ProbeError(f"There is no {what} directory at {path}; check probe.source in the config.")
+    if not os.path.isdir(path):  # Path.is_dir raises for a name that is too long
+        raise ProbeError(
+            f"There is no {what} directory at {in_short(path)}; check probe.source in the config."
+        )
     return path
 
 
@@ -47,7 +54,10 @@ def list_files(root: Path, suffixes: frozenset[str]) -> list[str]:
 
 
 def hash_files(paths: Iterable[Path]) -> list[str]:
-    """sha256 of the bytes of every file, in order; a file that cannot be read has a value of its own."""
+    """sha256 of the bytes of every file, in order; one that is no image has a value of its own, unread.
+
+    That is what cannot be read, and what is over the size that is decoded: a sparse file can be endless.
+    """
     paths = list(paths)
     pieces = [paths[start : start + _PIECE] for start in range(0, len(paths), _PIECE)]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -74,6 +84,12 @@ def list_images(root: Path, prefix: str, advice: str) -> tuple[tuple[ProbeImage,
     return images, tuple(names)
 
 
+def in_short(what: object) -> str:
+    """Something out of a foreign file as an error quotes it: on one line, at most 200 characters."""
+    text = printable(" ".join(str(what).split()))
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+
+
 def _hash_piece(paths: list[Path]) -> list[str]:
     return [_sha256(path) for path in paths]
 
@@ -81,7 +97,12 @@ def _hash_piece(paths: list[Path]) -> list[str]:
 def _sha256(path: Path) -> str:
     try:
         if path.is_file():
-            return file_sha256(path)
+            size = path.stat().st_size
+            return (
+                file_sha256(path)
+                if size <= MAX_BYTES
+                else fingerprint("too large", _printable(path.name), size)
+            )
     except OSError:
         return fingerprint("unreadable", _printable(path.name))
     return fingerprint("unreadable", _printable(path.name))

@@ -17,6 +17,7 @@ import glob
 import hashlib
 import io
 import itertools
+import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from PIL.Image import Image
 
 from labeler.errors import ProbeError, UnreadableImageError
 from labeler.probes.decode import MAX_BYTES, decode_image_bytes
+from labeler.probes.files import LONGEST_NAME, in_short
 from labeler.seams import Annotation, Concept, ProbeImage
 from labeler.storage import fingerprint
 
@@ -37,7 +39,7 @@ _BLOCK: Final = 512  # bytes: the unit of the tar format
 _MOST_HEADER: Final = 2**20  # bytes of an extended header; real ones hold a few hundred
 _PIECE: Final = 2**20  # bytes hashed at once
 _BRACES: Final = re.compile(r"\{([^{}]*)\}")
-_RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE: Final = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ def find_shards(pattern: str) -> list[Path]:
     found: set[Path] = set()
     for path in itertools.islice(_expand(pattern), _MOST_SHARDS + 1):
         matches = [Path(match) for match in glob.glob(path)] if glob.has_magic(path) else [Path(path)]
-        matches = [match for match in matches if match.is_file()]
+        matches = [match for match in matches if os.path.isfile(match)]  # False of a name too long
         if not matches:
-            raise ProbeError(f"There is no shard at {path}; check probe.source in the config.")
+            raise ProbeError(f"There is no shard at {in_short(path)}; check probe.source in the config.")
         found.update(matches)
         if len(found) > _MOST_SHARDS:
             raise ProbeError(f"{pattern} names more than {_MOST_SHARDS} shards; check its braces.")
@@ -129,7 +131,7 @@ def _expand(pattern: str) -> Iterator[str]:
 
 
 def _choices(inside: str) -> Iterator[str]:
-    bounds = _RANGE.fullmatch(inside)
+    bounds = _RANGE.fullmatch(inside)  # 18 digits at most: Python refuses to read 5,000
     if bounds is None:
         yield from inside.split(",")
         return
@@ -168,7 +170,9 @@ def _read_shard(shard: Path) -> Iterator[tuple[_Member, str]]:
             for key, group in itertools.groupby(_members(shard), key=lambda found: found[0]):
                 _, _, member = min(group, key=lambda found: _TYPES.index(found[1]))
                 if key in seen:
-                    raise ProbeError(f"{shard} has the key {key!r} twice; every sample has a key of its own.")
+                    raise ProbeError(
+                        f"{shard} has the key {in_short(key)!r} twice; every sample has a key of its own."
+                    )
                 seen.add(key)
                 yield member, _sha256(stream, member)
     except OSError as error:
@@ -181,16 +185,17 @@ def _members(shard: Path) -> Iterator[tuple[str, str, _Member]]:
         with _HeaderReader(shard) as stream, tarfile.TarFile(fileobj=stream, mode="r") as tar:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
+                if info.size < 0 or tar.offset <= info.offset:  # some Pythons would go round and round
+                    raise tarfile.ReadError("a member has a negative size")
                 split = _key_and_type(info.name)
                 if split is None:
                     continue
                 _check_plain(info, shard)
                 yield *split, _Member(shard, _plain(info.name), info.offset_data, info.size)
             _check_end(stream, tar.offset, shard)
-    except (tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, RecursionError, ValueError, OverflowError, LookupError, TypeError) as error:
         raise ProbeError(
-            f"{shard} is not a complete, uncompressed tar file ({' '.join(str(error).split())}); "
-            "copy or pack it again."
+            f"{shard} is not a complete, uncompressed tar file ({in_short(error)}); copy or pack it again."
         ) from error
 
 
@@ -204,10 +209,13 @@ def _key_and_type(name: str) -> tuple[str, str] | None:
 
 def _check_plain(info: tarfile.TarInfo, shard: Path) -> None:
     parts = PurePosixPath(info.name).parts
-    if not info.name.isprintable() or parts[0] == "/" or ".." in parts or "\\" in info.name:
-        raise ProbeError(f"{shard} has a member called {info.name!a}; pack it with plain relative names.")
+    climbs = parts[0] == "/" or ".." in parts or "\\" in info.name
+    if climbs or not info.name.isprintable() or len(info.name) > LONGEST_NAME:
+        shown = ascii(in_short(info.name))
+        raise ProbeError(f"{shard} has a member called {shown}; pack it with plain relative names.")
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
-        raise ProbeError(f"{shard} has a link or special file called {info.name}; pack the image itself.")
+        shown = in_short(info.name)
+        raise ProbeError(f"{shard} has a link or special file called {shown}; pack the image itself.")
 
 
 def _check_end(stream: _HeaderReader, offset: int, shard: Path) -> None:
@@ -223,7 +231,9 @@ def _sha256(stream: io.BufferedReader, member: _Member) -> str:
     while left:
         piece = stream.read(min(left, _PIECE))
         if not piece:
-            raise ProbeError(f"{member.shard} breaks off inside {member.name}; copy or pack it again.")
+            raise ProbeError(
+                f"{member.shard} breaks off inside {in_short(member.name)}; copy or pack it again."
+            )
         digest.update(piece)
         left -= len(piece)
     return digest.hexdigest()

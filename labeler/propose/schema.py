@@ -22,6 +22,8 @@ LONGEST = 80
 MOST_TERMS = 4
 MOST_TRIES = 200
 """Places in a text at which a JSON object is looked for."""
+MOST_READ = 4_000_000
+"""Characters that are read in vain before the search ends: every unclosed brace is read to the end."""
 
 _MARKUP = set("<>`{}[]")
 _URL = re.compile(
@@ -38,6 +40,7 @@ _BLANK = {
     0xFFA0,
     *range(0x180B, 0x1810),
     *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
 }
 """Code points that draw nothing yet are no format characters (Default_Ignorable, and the Braille blank)."""
 
@@ -92,8 +95,9 @@ def clean_label(text: str) -> str:
         ValueError: when it is empty, over 80 characters, or holds control, invisible or markup characters, or
             an address.
     """
-    text = unicodedata.normalize("NFC", text.strip())
-    if len(text) > LONGEST:
+    text = text.strip()
+    # Four characters may compose to one. 80,000 accents take seconds to compose, so they are not.
+    if len(text) > 4 * LONGEST or len(text := unicodedata.normalize("NFC", text)) > LONGEST:
         raise ValueError(f"a label is longer than {LONGEST} characters")
     if any(unicodedata.category(c)[0] == "C" or unicodedata.category(c) in ("Zl", "Zp") for c in text):
         raise ValueError("a label has control or invisible characters")
@@ -211,14 +215,15 @@ def _find_object(text: str) -> dict[str, Any]:
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder()
-    place = 0
+    place = read = 0
     for _ in range(MOST_TRIES):
         place = text.find("{", place)
-        if place < 0:
+        if place < 0 or read > MOST_READ:
             return
         try:
             value, place = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            read += getattr(error, "pos", len(text)) - place
             place += 1
             continue
         yield value

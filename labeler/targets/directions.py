@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from labeler.errors import TargetError
+from labeler.weight_files import read_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +52,9 @@ def read_directions(path: Path, channels: int, layer: str) -> Directions:
     """
     if not path.is_file():
         raise TargetError(f"There is no file of directions at {path}; correct target.directions.")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise TargetError(f"{path} is no .npy file of numbers; save directions with numpy.save.") from None
+    array = read_array(path)
+    if array is None:
+        raise TargetError(f"{path} is no .npy file of numbers; save directions with numpy.save.")
     if not isinstance(array, np.ndarray):
         raise TargetError(f"{path} holds several arrays; save one with numpy.save, a direction a row.")
     if array.dtype.kind not in "fiu" or array.ndim != 2 or not len(array):
@@ -83,7 +83,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         return ()
     try:
         names = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise TargetError(f"{beside} is not readable JSON; write a list of names, or delete it.") from None
     count = len(np.load(path, mmap_mode="r", allow_pickle=False))
     if not isinstance(names, list) or len(names) != count or not all(_is_name(name) for name in names):

@@ -182,10 +182,10 @@ def _whole_number(
 ) -> int | None:
     if "k" not in tensors and "k" not in metadata:
         return None
-    text = str(metadata["k"]) if "k" in metadata else f"{tensors['k'].reshape(-1)[0].item():g}"
-    one = "k" not in tensors or tensors["k"].numel() == 1
-    if not (one and text.isdigit() and 1 <= int(text) <= latents):
-        raise TargetError(f"k in {path} must be one whole number from 1 to {latents}; it is {text}.")
+    stored = tensors["k"].reshape(-1).tolist() if "k" in tensors else [0.0]
+    text = str(metadata["k"]) if "k" in metadata else " ".join(f"{number:g}" for number in stored[:2])
+    if not (len(stored) == 1 and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= latents):
+        raise TargetError(f"k in {path} must be one whole number from 1 to {latents}; it is {text[:40]!r}.")
     return int(text)
 
 

@@ -230,11 +230,13 @@ def _result(data: bytes, live: HttpExchange) -> tuple[str, Reply | Failed]:
         row: Any = json.loads(data.replace(live.key.get_secret_value().encode(), b"***"))
         key, response = str(row["custom_id"]), row.get("response") or {}
         status, body = int(response.get("status_code") or 0), response.get("body") or {}
+        if not 0 <= status < 1000:
+            raise ValueError("no status of HTTP")
         said = (body.get("error") or row.get("error") or {}) if status != 200 else {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if status == 200:
+            return key, decode(json.dumps(body).encode())
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return "", Failed("A line of the batch's results cannot be read.")
-    if status == 200:
-        return key, decode(json.dumps(body).encode())
     words = clean(str(said.get("message") if isinstance(said, dict) else said), live.key)
     retry = status == 429 or status >= 500
     return key, Failed(f"The batch answered with status {status}: {words}", status, words, retry=retry)

@@ -156,4 +156,5 @@ def decode(body: bytes) -> Reply | Failed:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A number of tokens; one that no answer takes, and no database stores, was not reported."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else None
