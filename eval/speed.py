@@ -30,6 +30,7 @@ from labeler.targets.load import resolve_device
 from . import references
 from .arguments import SuiteParser
 from .comparison import EFFICIENTNET, SIZES, VIT, Plan, Row, bare_network, random_target, ratio_row
+from .speed_ray import ray_pass
 from .speed_visualise import visualisation
 from .timing import CLOCKS, Stopwatch, say
 
@@ -258,6 +259,7 @@ COMPARISONS: dict[str, Callable[[Plan], list[Row]]] = {
     "softwpmi": softwpmi,
     "invert": invert,
     "visualise": visualisation,
+    "ray": ray_pass,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -194,8 +194,10 @@ class VisualiseConfig(Section):
     """Give every facet of a unit with several its own pictures, `images` each."""
     facet_pull: float = Field(default=1.0, ge=0)
     """Weight of the pull towards what the facet's photographs activate, on the same scale."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the network while a picture is made; the activation that is reported is taken in float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network while a picture is made; the activation that is reported is taken in float32. auto:
+    bfloat16 where the processor computes in it. Pictures then differ from one kind of processor to another
+    by a little more than in float32."""
     batch_size: int = Field(default=16, ge=1, le=4096)
     """Pictures in one pass; always so many, so that none depends on its company."""
 
@@ -340,9 +342,9 @@ class ExecutorConfig(Section):
     stage is complete, so a run that goes on with other `shards` begins its stage again."""
     cpus: int = Field(default=1, ge=1)
     """Cores of a cluster's worker, and threads of its torch."""
-    gpus: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    """GPUs of a cluster's worker; 0.5: two share one. auto: one where a node has any, unless `device` is
-    cpu."""
+    gpus: float | None = Field(default=None, ge=0)
+    """GPUs of a cluster's worker; 0.5: two share one. ``auto`` (None): one where a node has any, unless
+    `device` is cpu."""
     retries: int = Field(default=3, ge=0, le=100)
     """How often a piece is done again after the worker that had it was lost."""
     device: str = "auto"
@@ -352,6 +354,11 @@ class ExecutorConfig(Section):
     decoding: Literal["auto", "threads", "processes"] = "auto"
     """Who they are; the results are the same. Processes need a system that forks. auto: processes for a
     target on CUDA and 5,000 images or more, else threads."""
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _auto(cls, value: object) -> object:
+        return None if value == "auto" else value
 
 
 class Config(Section):

@@ -314,10 +314,24 @@ Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """Runs independent pieces of work and gives results back in the order of the items."""
+    """Runs independent pieces of work, in this process or on other machines.
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[Result]:
-        """`function` of every item, in order."""
+    Doing an item twice must do no harm: an executor does it again when a machine is lost. Where it runs
+    elsewhere, functions, items and results travel: functions are those of a module, results are arrays.
+    """
+
+    pieces: int
+    """Into how many items a long stage is best cut; 1: work is done in this process, where cutting gains
+    nothing."""
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterable[Result]:
+        """`function` of every item, in order. The first exception is raised here."""
+        ...
+
+    def as_finished(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterable[tuple[int, Result]]:
+        """The place of each item and `function` of it, as they come. The first exception is raised here."""
         ...
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from labeler.allocator import keep_freed_memory
 from labeler.catalogue import PRICES, CatalogueStore, Ledger
 from labeler.config import Config
+from labeler.executors import open_executor
 from labeler.pipeline.bench import Bench
 from labeler.pipeline.evidence import evidence_stage
 from labeler.pipeline.inputs import Inputs, claim_run, load_inputs, restrict_units
@@ -28,7 +29,8 @@ from labeler.pipeline.verdicts import put_verdicts
 from labeler.propose.endpoint import Limit, parse_limit
 from labeler.records import RoundRecord, UnitId
 from labeler.run_report import write_report
-from labeler.storage import run_lock
+from labeler.storage import run_lock, sweep
+from labeler.verification import blaming_damage
 
 __all__ = ["complete_run", "plan", "run_pipeline"]
 
@@ -62,7 +64,8 @@ def run_pipeline(
     with run_lock(out):
         inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
         claim_run(out, inputs)
-        complete_run(out, inputs, reporter or SilentReporter(), limit)
+        with blaming_damage(out):
+            complete_run(out, inputs, reporter or SilentReporter(), limit)
 
 
 def complete_run(out: Path, inputs: Inputs, reporter: Reporter, limit: Limit | None = None) -> None:
@@ -71,20 +74,28 @@ def complete_run(out: Path, inputs: Inputs, reporter: Reporter, limit: Limit | N
     Raises:
         LabelerError: one sentence that says what to do. What was finished stays.
     """
+    sweep(out)
     for warning in inputs.warnings:
         reporter.note(f"Warning: {warning}")
-    activations, key = activations_stage(out, inputs, reporter.stage("activations"))
-    index_stage(out, activations, key, inputs.config.activations.memory_gb)
-    evidence = evidence_stage(out, inputs, activations, key, reporter.stage("exemplars"))
-    unit_vectors_stage(out, evidence)
-    bench = Bench(inputs, activations, evidence, read_run_gate(out))
-    live = [unit for unit in inputs.units if bench.alive(unit)]
-    pictures = pictures_stage(out, inputs, evidence, live, key, reporter.stage("visualisations"))
-    paths = paths_stage(out, bench, pictures, reporter.stage("paths"))
-    with closing(CatalogueStore(out / "catalogue.db")) as store:
-        if not _settled(store):
-            records = _rounds(out, bench, pictures, store, limit, live, reporter)
-            put_verdicts(bench, pictures, paths, records, store, reporter.stage("checks"))
+    with open_executor(inputs.config, reporter.note) as executor:
+        activations, key = activations_stage(out, inputs, reporter.stage("activations"), executor=executor)
+        index_stage(out, activations, key, inputs.config.activations.memory_gb)
+        evidence = evidence_stage(
+            out, inputs, activations, key, reporter.stage("exemplars"), executor=executor
+        )
+        unit_vectors_stage(out, evidence)
+        bench = Bench(inputs, activations, evidence, read_run_gate(out))
+        live = [unit for unit in inputs.units if bench.alive(unit)]
+        pictures = pictures_stage(
+            out, inputs, evidence, live, key, reporter.stage("visualisations"), executor=executor
+        )
+        paths = paths_stage(out, bench, pictures, reporter.stage("paths"), executor=executor)
+        with closing(CatalogueStore(out / "catalogue.db")) as store:
+            if not _settled(store):
+                records = _rounds(out, bench, pictures, store, limit, live, reporter)
+                put_verdicts(
+                    bench, pictures, paths, records, store, reporter.stage("checks"), executor=executor
+                )
     write_report(out, out / "report")
 
 

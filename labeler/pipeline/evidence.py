@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from PIL import Image
 
-from labeler.activations import BANDS, Activations, image_maps
+from labeler.activations import BANDS, Activations
+from labeler.executors import LOCAL
 from labeler.exemplars.facets import find_facets
-from labeler.exemplars.images import ImageStore
 from labeler.exemplars.near_misses import near_misses
-from labeler.exemplars.regions import Region, activating_region, crop_region, draw_tile, view
 from labeler.exemplars.select import top_of_split
 from labeler.exemplars.splits import assign_splits, near_duplicate_groups
 from labeler.pipeline.bands import images_by_band
 from labeler.pipeline.inputs import Inputs
+from labeler.pipeline.looking import Ask, Asked, Seen, look
+from labeler.pipeline.spread import Spread
 from labeler.records import BandName, Exemplar, Facet, SplitName, UnitId
-from labeler.seams import Progress, Target
-from labeler.storage import fingerprint, stage_directory
+from labeler.seams import Executor, Progress
+from labeler.storage import fingerprint, hash_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TILE = 160  # pixels per side: a contact sheet of 24 stays readable at 1,000 px
-VIEW = 384
-"""Least side of the view that tiles and enlarged regions are cut from: a third of it still fills a tile."""
+_MEDIANS = 4096  # exemplars of a layer that its channels' medians are taken over
 FACET_TILES = 3
 """Least tiles of a facet that has as many exemplars: a proposer names what it is shown."""
-_WIDE = 0.75  # a crop this wide shows nothing that the tile does not
 
 
 @dataclass(frozen=True)
@@ -75,23 +71,37 @@ class ProbeEvidence:
 
 
 def evidence_stage(
-    run: Path, inputs: Inputs, activations: Activations, key: str, progress: Progress | None
+    run: Path,
+    inputs: Inputs,
+    activations: Activations,
+    key: str,
+    progress: Progress | None,
+    *,
+    executor: Executor = LOCAL,
 ) -> ProbeEvidence:
     """Build or load the exemplars stage; `key` is the fingerprint of the activations stage."""
     names = [str(unit) for unit in inputs.units]
     stage_key = fingerprint(
-        "exemplars", 4, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
+        "exemplars", 5, key, inputs.config.exemplars.model_dump(), names, inputs.config.seed
     )
+    spread = Spread(run, inputs, executor)
 
     def build(directory: Path) -> None:
         settings = inputs.config.exemplars
         own = [image.group for image in inputs.probe.images]
         groups = near_duplicate_groups(embeddings_of(activations, inputs.encoder.name), own)
         splits = assign_splits(groups, settings.propose, settings.feedback, inputs.config.seed)
-        found = _collect(run, inputs, activations, splits, groups, progress)
+        found = _collect(
+            inputs, activations, splits, groups,
+            lambda asked: look(spread, "exemplars", stage_key, directory, asked, progress),
+        )  # fmt: skip
+        found = _with_facet_tiles(
+            found, activations,
+            lambda asked: look(spread, "exemplars-facets", stage_key, directory, asked, None),
+        )  # fmt: skip
         _save(directory, splits, groups, found)
 
-    return _load(stage_directory(run, "exemplars", stage_key, build), stage_key)
+    return _load(spread.stage("exemplars", stage_key, build), stage_key)
 
 
 def embeddings_of(activations: Activations, name: str) -> NDArray[np.float32]:
@@ -131,20 +141,29 @@ class _Draft:
     silent: dict[int, Exemplar] = field(default_factory=dict)
     ranged: dict[int, Exemplar] = field(default_factory=dict)
     embeddings: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    codes: dict[int, NDArray[np.float16]] = field(default_factory=dict)
 
     @property
     def images(self) -> set[int]:
         """All images that the unit is looked at on."""
         return {*self.ids.tolist(), *self.quiet.tolist(), *self.band_of}
 
+    def take(self, seen: Seen) -> None:
+        """Keep one answer."""
+        kept = {"silent": self.silent, "band": self.ranged, "top": self.exemplars}[seen.kind]
+        kept[seen.exemplar.image] = seen.exemplar
+        if seen.vector is not None:
+            self.embeddings[seen.exemplar.image] = seen.vector
+        if seen.code is not None and seen.code.size:
+            self.codes[seen.exemplar.image] = seen.code
+
 
 def _collect(
-    run: Path,
     inputs: Inputs,
     activations: Activations,
     splits: Sequence[SplitName],
     groups: Sequence[str],
-    progress: Progress | None,
+    looked: Callable[[Asked], list[Seen]],
 ) -> list[UnitEvidence]:
     embeddings_nd = embeddings_of(activations, inputs.encoder.name)
     of_split = np.array(
@@ -155,73 +174,70 @@ def _collect(
         _draft(unit, inputs, activations, embeddings_nd, splits, groups, of_split, band_of[unit])
         for unit in inputs.units
     ]
-    by_image: dict[int, list[_Draft]] = {}
-    for draft in drafts:
+    asked: dict[int, list[Ask]] = {}
+    for place, draft in enumerate(drafts):
         for image_id in draft.images:
-            by_image.setdefault(image_id, []).append(draft)
-    store = ImageStore(run / "images")
-    done, settings = 0, inputs.config
-    for ids, images, maps in image_maps(
-        inputs.target, inputs.probe, sorted(by_image), inputs.target.layers,
-        batch_size=settings.activations.batch_size, workers=settings.executor.workers,
-        decoding=settings.executor.decoding,
-    ):  # fmt: skip
-        crops: list[tuple[_Draft, int, Image.Image]] = []
-        for row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
-            seen = displayed(image, inputs.target)
-            for draft in by_image[image_id]:
-                map_hw = maps[draft.unit.side][row, draft.unit.index].cpu().numpy()
-                crops += _look(draft, image_id, seen, map_hw, inputs, activations, store)
-        _embed(crops, inputs)
-        done += len(ids)
-        if progress is not None:
-            progress(done, len(by_image))
-    found = [_finish(draft, inputs) for draft in drafts]
-    return _with_facet_tiles(found, inputs, activations, store)
+            asked.setdefault(image_id, []).append(_ask(place, draft, image_id, inputs, activations))
+    for seen in looked(_in_order(asked)):
+        drafts[seen.place].take(seen)
+    usual = _usual_codes(drafts, inputs.config.seed)
+    return [_finish(draft, inputs, usual.get(draft.unit.side)) for draft in drafts]
+
+
+def _usual_codes(drafts: Sequence[_Draft], seed: int) -> dict[str, NDArray[np.float32]]:
+    """The median of each channel before a layer over its units' exemplars, hash-chosen: on is above it."""
+    rows: dict[str, list[NDArray[np.float16]]] = {}
+    for draft in drafts:
+        rows.setdefault(draft.unit.side, []).extend(draft.codes.values())
+    usual = {}
+    for side, found in rows.items():
+        if found:
+            chosen = hash_order(list(range(len(found))), seed, f"codes of {side}")[:_MEDIANS]
+            usual[side] = np.median(np.stack([found[row] for row in chosen]).astype(np.float32), axis=0)
+    return usual
+
+
+def _in_order(asked: dict[int, list[Ask]]) -> Asked:
+    return tuple((image_id, tuple(asked[image_id])) for image_id in sorted(asked))
+
+
+def _ask(place: int, draft: _Draft, image_id: int, inputs: Inputs, activations: Activations) -> Ask:
+    rank = next(iter(np.flatnonzero(draft.ids == image_id).tolist()), None)
+    return Ask(
+        place, draft.unit.side, draft.unit.index, _threshold(draft.unit, activations),
+        silent=image_id in draft.quiet, band=draft.band_of.get(image_id),
+        top=None if rank is None else float(draft.values[rank]),
+        drawn=rank is not None and rank < inputs.config.exemplars.shown,
+    )  # fmt: skip
+
+
+def _threshold(unit: UnitId, activations: Activations) -> float:
+    return float(activations.layers[unit.side].threshold[unit.index])
 
 
 def _with_facet_tiles(
-    found: Sequence[UnitEvidence], inputs: Inputs, activations: Activations, store: ImageStore
+    found: Sequence[UnitEvidence], activations: Activations, looked: Callable[[Asked], list[Seen]]
 ) -> list[UnitEvidence]:
     """Every facet with tiles. Facets are known after all images were seen, so a few are seen again."""
-    wanted: dict[int, list[tuple[int, int]]] = {}  # image -> (unit's place, exemplar's place)
+    asked: dict[int, list[Ask]] = {}
     for place, item in enumerate(found):
+        threshold = _threshold(item.unit, activations)
         for facet in item.facets:
-            own = [row for row, one in enumerate(item.exemplars) if one.facet == facet.index]
-            for row in own[:FACET_TILES]:
-                if item.exemplars[row].tile is None:
-                    wanted.setdefault(item.exemplars[row].image, []).append((place, row))
-    exemplars = [list(item.exemplars) for item in found]
-    settings = inputs.config
-    for ids, images, maps in image_maps(
-        inputs.target, inputs.probe, sorted(wanted), inputs.target.layers,
-        batch_size=settings.activations.batch_size, workers=settings.executor.workers,
-        decoding=settings.executor.decoding,
-    ):  # fmt: skip
-        for batch_row, (image_id, image) in enumerate(zip(ids.tolist(), images, strict=True)):
-            seen = displayed(image, inputs.target)
-            for place, row in wanted[image_id]:
-                unit = found[place].unit
-                map_hw = maps[unit.side][batch_row, unit.index].cpu().numpy()
-                threshold = float(activations.layers[unit.side].threshold[unit.index])
-                drawn = draw_region(seen, activating_region(map_hw, threshold), store)
-                exemplars[place][row] = exemplars[place][row].model_copy(update=drawn)
-    return [replace(item, exemplars=tuple(own)) for item, own in zip(found, exemplars, strict=True)]
+            own = [one for one in item.exemplars if one.facet == facet.index]
+            for one in own[:FACET_TILES]:
+                if one.tile is None:
+                    ask = Ask(place, item.unit.side, item.unit.index, threshold, again=True)
+                    asked.setdefault(one.image, []).append(ask)
+    drawn = {(seen.place, seen.exemplar.image): seen.exemplar for seen in looked(_in_order(asked))}
 
+    def shown(place: int, one: Exemplar) -> Exemplar:
+        again = drawn.get((place, one.image))
+        return one if again is None else one.model_copy(update={"tile": again.tile, "crop": again.crop})
 
-def displayed(image: Image.Image, target: Target) -> Image.Image:
-    """What the target sees of an image, as it is shown to people and models."""
-    return view(image, target.view_box(*image.size), max(VIEW, *target.input_size))
-
-
-def draw_region(seen: Image.Image, region: Region | None, store: ImageStore) -> dict[str, str | None]:
-    """Store what an `Exemplar` shows of a region: its `tile`, and its `crop` where that shows more."""
-    shown: dict[str, str | None] = {"tile": store.put(draw_tile(seen, region.mask if region else None, TILE))}
-    if region is not None:
-        part = crop_region(seen, region.box)
-        if part.width < _WIDE * seen.width:
-            shown["crop"] = store.put(part.resize((TILE, TILE), Image.Resampling.BICUBIC))
-    return shown
+    return [
+        replace(item, exemplars=tuple(shown(place, one) for one in item.exemplars))
+        for place, item in enumerate(found)
+    ]
 
 
 def _draft(
@@ -247,66 +263,7 @@ def _draft(
     return _Draft(unit, ids, values, quiet, band_of)
 
 
-def _look(
-    draft: _Draft,
-    image_id: int,
-    seen: Image.Image,
-    map_hw: NDArray[np.float32],
-    inputs: Inputs,
-    activations: Activations,
-    store: ImageStore,
-) -> list[tuple[_Draft, int, Image.Image]]:
-    path = inputs.probe.images[image_id].path
-    if image_id in draft.quiet:
-        draft.silent[image_id] = Exemplar(
-            image=image_id,
-            path=path,
-            activation=float(map_hw.max()),
-            band="low",
-            split="propose",
-            tile=store.put(draw_tile(seen, None, TILE)),
-        )
-    threshold = float(activations.layers[draft.unit.side].threshold[draft.unit.index])
-    if image_id in draft.band_of:
-        fires = activating_region(map_hw, threshold) if map_hw.max() > threshold else None
-        draft.ranged[image_id] = Exemplar(
-            image=image_id,
-            path=path,
-            activation=float(map_hw.max()),
-            band=draft.band_of[image_id],
-            split="propose",
-            region=fires.box if fires else None,
-            tile=store.put(draw_tile(seen, fires.mask if fires else None, TILE)),
-        )
-    if image_id not in draft.ids:
-        return []
-    position = int(np.flatnonzero(draft.ids == image_id)[0])
-    region = activating_region(map_hw, threshold)
-    shown = position < inputs.config.exemplars.shown
-    exemplar = Exemplar(
-        image=image_id,
-        path=path,
-        activation=float(draft.values[position]),
-        band="top",
-        split="propose",
-        region=region.box if region else None,
-    )
-    drawn = draw_region(seen, region, store) if shown else {}
-    draft.exemplars[image_id] = exemplar.model_copy(update=drawn)
-    return [(draft, image_id, crop_region(seen, region.box) if region else seen)]
-
-
-def _embed(crops: Sequence[tuple[_Draft, int, Image.Image]], inputs: Inputs) -> None:
-    step = inputs.config.activations.batch_size
-    for start in range(0, len(crops), step):
-        part = crops[start : start + step]
-        pixels_bchw = torch.stack([inputs.encoder.prepare(image) for _, _, image in part])
-        vectors = inputs.encoder.embed_images(pixels_bchw)  # (b, dim)
-        for (draft, image_id, _), vector in zip(part, vectors, strict=True):
-            draft.embeddings[image_id] = vector
-
-
-def _finish(draft: _Draft, inputs: Inputs) -> UnitEvidence:
+def _finish(draft: _Draft, inputs: Inputs, usual_c: NDArray[np.float32] | None) -> UnitEvidence:
     ids = [image_id for image_id in draft.ids.tolist() if image_id in draft.exemplars]
     silent = tuple(draft.silent[i] for i in draft.quiet.tolist() if i in draft.silent)
     bands = tuple(
@@ -315,7 +272,9 @@ def _finish(draft: _Draft, inputs: Inputs) -> UnitEvidence:
     if not ids:
         return UnitEvidence(draft.unit, (), silent, bands, (), np.zeros((0, inputs.encoder.dim), np.float32))
     embeddings_kd = np.stack([draft.embeddings[image_id] for image_id in ids])
-    facets = find_facets(embeddings_kd, inputs.config.exemplars.max_facets, inputs.config.seed)
+    codes_kc = None if usual_c is None else np.stack([draft.codes[image_id] for image_id in ids]) > usual_c
+    settings = inputs.config.exemplars
+    facets = find_facets(embeddings_kd, settings.max_facets, inputs.config.seed, codes_kc=codes_kc)
     labels = facets.labels.tolist()
     exemplars = tuple(
         draft.exemplars[image_id].model_copy(update={"facet": facet})

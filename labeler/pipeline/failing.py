@@ -13,7 +13,7 @@ from labeler.checks import LayerData
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.regions import activating_region, draw_tile
 from labeler.pipeline.bench import Bench
-from labeler.pipeline.evidence import TILE, displayed, draw_region
+from labeler.pipeline.looking import TILE, displayed, draw_region
 from labeler.records import BandName, Exemplar, Label, UnitId
 from labeler.refine import failures
 

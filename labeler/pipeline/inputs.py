@@ -20,6 +20,7 @@ from labeler.run_directory import read_run
 from labeler.seams import Encoder, ProbeDataset, Target
 from labeler.storage import file_sha256, fingerprint, write_atomic
 from labeler.targets import chosen_units, load_target, unit_names
+from labeler.visualise.precision import resolved
 
 ANNOTATIONS = "annotations"
 LABELS = "labels."  # how the name of imported labels begins in a run directory
@@ -31,7 +32,7 @@ class Inputs:
     """Everything that the stages need.
 
     `judges` are the image-text judges, in the config's order; `names` the names of named units; `labels`
-    those of ``propose.labels``.
+    those of ``propose.labels``; `trust_code` the file whose code the target was allowed to run.
     """
 
     config: Config
@@ -43,6 +44,7 @@ class Inputs:
     warnings: tuple[str, ...] = ()
     names: Mapping[UnitId, str] = field(default_factory=dict)
     labels: ForeignLabels = field(default_factory=ForeignLabels)
+    trust_code: Path | None = None
 
     @property
     def encoders(self) -> dict[str, Encoder]:
@@ -69,6 +71,7 @@ def load_inputs(config: Config, *, trust_code: Path | None = None) -> Inputs:
     target = load_target(
         config.target, seed=config.seed, device=config.executor.device, trust_code=trust_code
     )
+    config = _with_precision(config, target)
     device = str(target.device)
     encoder = load_encoder(config.encoder.model, device=device)
     named = [name for name in config.encoder.judge if name != ANNOTATIONS]
@@ -92,7 +95,14 @@ def load_inputs(config: Config, *, trust_code: Path | None = None) -> Inputs:
         labels = read_foreign_labels(Path(config.propose.labels), units)
         left_out = labels.warning(Path(config.propose.labels).name)
         warnings += [left_out] if left_out else []
-    return Inputs(config, target, probe, encoder, judges, units, tuple(warnings), names, labels)
+    return Inputs(config, target, probe, encoder, judges, units, tuple(warnings), names, labels, trust_code)
+
+
+def _with_precision(config: Config, target: Target) -> Config:
+    """The config with the precision that its pictures have here: what is stored says what was done."""
+    precision = resolved(config.visualise.precision, target.device)
+    settings = config.visualise.model_copy(update={"precision": precision})
+    return config.model_copy(update={"visualise": settings})
 
 
 def restrict_units(config: Config, units: tuple[str, ...]) -> Config:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,10 +16,13 @@ from labeler.checks import Interventions, annotation_judge
 from labeler.checks.composites import control_region, grown, inpaint, paste
 from labeler.checks.data import Booleans
 from labeler.checks.intervention import Kind, Trial, plan_trials
+from labeler.executors import LOCAL
 from labeler.pipeline.bench import Bench
+from labeler.pipeline.inputs import Inputs
+from labeler.pipeline.recipe import Recipe
 from labeler.probes import annotation_on_grid
 from labeler.records import Label
-from labeler.seams import Progress
+from labeler.seams import Executor, Progress
 
 RIM = 112
 """A mask is made wider by one pixel for every so many of the input's side before its region is filled: the
@@ -26,7 +32,9 @@ Pixels = NDArray[np.float32]
 Composed = tuple[Trial, Kind, torch.Tensor]
 
 
-def intervene(bench: Bench, labels: Sequence[Label], progress: Progress) -> dict[str, Interventions]:
+def intervene(
+    bench: Bench, labels: Sequence[Label], progress: Progress, *, executor: Executor = LOCAL
+) -> dict[str, Interventions]:
     """The altered images of every concept that a simple label names, and what each layer's live units gave.
 
     The cost grows with the number of different concepts, not of units. Empty where there are no masks.
@@ -34,7 +42,8 @@ def intervene(bench: Bench, labels: Sequence[Label], progress: Progress) -> dict
     Args:
         bench: the run's.
         labels: all labels that are opened on `test`; decoys are drawn from them.
-        progress: told after every batch how many of the sources are finished.
+        progress: told after every batch how many of the sources are finished, or after every piece.
+        executor: who makes the images and shows them.
     """
     inputs = bench.inputs
     config = inputs.config
@@ -49,24 +58,56 @@ def intervene(bench: Bench, labels: Sequence[Label], progress: Progress) -> dict
     )  # fmt: skip
     units = {layer: bench.live_units(layer) for layer in inputs.target.layers}
     found = {layer: Interventions({concept: {} for concept in concepts}) for layer in units}
-    position = {trial: index for index, trial in enumerate(trials)}
-    size = config.activations.batch_size
-    for batch in batches(_composed(bench, trials), size):
-        images = [pixels for _, _, pixels in batch]
-        maps = forward(
-            inputs.target,
-            stack_padded(images, size, images[0].shape),
-            list(units),
-            config.activations.precision,
-        )
-        for layer, live in units.items():
-            chosen = torch.from_numpy(live).to(maps[layer].device)
-            maxima_bu = maps[layer].amax(dim=(2, 3))[:, chosen].cpu().numpy()
-            for (trial, kind, _), maxima_u in zip(batch, maxima_bu, strict=False):
-                found[layer].add(trial, kind, maxima_u)
-        progress(position[batch[-1][0]], len(trials))
+    if executor.pieces == 1:
+        shown = [_show(lambda: inputs, units, progress, trials)]
+    else:
+        count = min(executor.pieces, max(1, len(trials)))
+        ends = [len(trials) * part // count for part in range(count + 1)]
+        work = partial(_show, Recipe.of(inputs).inputs, units, None)
+        shown = []
+        for part in executor.map(work, [trials[start:end] for start, end in pairwise(ends)]):
+            shown.append(part)
+            progress(ends[len(shown)], len(trials))
+    for row in (row for part in shown for row in part):
+        for layer, maxima_u in row.maxima.items():
+            found[layer].add(row.trial, row.kind, maxima_u)
     progress(len(trials), len(trials))
     return found
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One altered image: the pooled maxima ``(u,)`` of every layer's live units."""
+
+    trial: Trial
+    kind: Kind
+    maxima: dict[str, NDArray[np.float32]]
+
+
+def _show(
+    load: Callable[[], Inputs],
+    units: Mapping[str, NDArray[np.int64]],
+    progress: Progress | None,
+    trials: Sequence[Trial],
+) -> list[_Row]:
+    """Alter the images of some trials and show them to the target of the inputs that `load` gives."""
+    inputs = load()
+    size = inputs.config.activations.batch_size
+    position = {trial: index for index, trial in enumerate(trials)}
+    rows = []
+    for batch in batches(_composed(inputs, trials), size):
+        images = [pixels for _, _, pixels in batch]
+        block_bchw = stack_padded(images, size, images[0].shape)
+        maps = forward(inputs.target, block_bchw, list(units), inputs.config.activations.precision)
+        maxima = {}
+        for layer, live in units.items():
+            chosen = torch.from_numpy(live).to(maps[layer].device)
+            maxima[layer] = maps[layer].amax(dim=(2, 3))[:, chosen].cpu().numpy()  # (b, u)
+        for place, (trial, kind, _) in enumerate(batch):
+            rows.append(_Row(trial, kind, {layer: found[place].copy() for layer, found in maxima.items()}))
+        if progress is not None:
+            progress(position[batch[-1][0]], len(trials))
+    return rows
 
 
 def _concepts(bench: Bench, labels: Sequence[Label]) -> list[int]:
@@ -78,9 +119,9 @@ def _concepts(bench: Bench, labels: Sequence[Label]) -> list[int]:
     return sorted({match[0] for match in matches if match is not None})
 
 
-def _composed(bench: Bench, trials: Sequence[Trial]) -> Iterator[Composed]:
-    config = bench.inputs.config
-    studio = _Studio(bench)
+def _composed(inputs: Inputs, trials: Sequence[Trial]) -> Iterator[Composed]:
+    config = inputs.config
+    studio = _Studio(inputs)
     for made in prefetch(
         trials, studio.compose, workers=config.executor.workers, ahead=config.activations.batch_size
     ):
@@ -93,9 +134,9 @@ class _Studio:
     There every image has the same size, and paste and fill commute with the preprocessing's normalisation.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        self._inputs = bench.inputs
-        self._categories = np.array([concept.category for concept in bench.inputs.probe.concepts])
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._categories = np.array([concept.category for concept in inputs.probe.concepts])
 
     def compose(self, trial: Trial) -> list[Composed]:
         """As many of the four altered images of one trial as can be made; pasted and erased come in pairs."""

@@ -17,13 +17,14 @@ from labeler.checks import (
     check_labels,
     layer_agreements,
 )
+from labeler.executors import LOCAL
 from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.dissection import dissect
 from labeler.pipeline.interventions import intervene
 from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.words import rivals
 from labeler.records import Label, UnitId
-from labeler.seams import Progress
+from labeler.seams import Executor, Progress
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,18 @@ class OpenLayer:
 
 def open_test(
     bench: Bench, pictures: Pictures, labels: Mapping[UnitId, Sequence[Label]], progress: Progress,
-    *, kin: Mapping[UnitId, Sequence[Label]] | None = None,
+    *, kin: Mapping[UnitId, Sequence[Label]] | None = None, executor: Executor = LOCAL,
 ) -> dict[str, OpenLayer]:  # fmt: skip
     """Every layer of the units in `labels`, ready to check these labels and any others of theirs.
 
-    `kin` are the labels that the units are left with, where those are not `labels` themselves.
+    `kin` are the labels that the units are left with, where those are not `labels` themselves; `executor`
+    does what is long.
     """
     shown = PictureData(pictures.units, pictures.embeddings)
     dissections = dissect(bench, progress)
-    altered = intervene(bench, [label for found in labels.values() for label in found], progress)
+    altered = intervene(
+        bench, [label for found in labels.values() for label in found], progress, executor=executor
+    )
     layers = {}
     for layer, units in by_layer(list(labels)).items():
         data = bench.layer_data(layer, "test")

@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labeler.activations import ActivationIndex, Activations, EmbeddingIndex, run_pass
+from labeler.activations import (
+    ActivationIndex,
+    Activations,
+    EmbeddingIndex,
+    PassShard,
+    merge_shards,
+    run_pass,
+    run_shard,
+)
+from labeler.executors import LOCAL
 from labeler.pipeline.inputs import Inputs
+from labeler.pipeline.spread import Spread
 from labeler.probes import concept_areas
-from labeler.seams import Progress
+from labeler.seams import Executor, Progress
 from labeler.storage import fingerprint, stage_directory
 
 if TYPE_CHECKING:
@@ -30,20 +40,39 @@ def activations_key(inputs: Inputs) -> str:
     )
 
 
-def activations_stage(run: Path, inputs: Inputs, progress: Progress) -> tuple[Activations, str]:
+def activations_stage(
+    run: Path, inputs: Inputs, progress: Progress, *, executor: Executor = LOCAL
+) -> tuple[Activations, str]:
     """The single pass over the probe, built or loaded, and its fingerprint."""
-    config, key = inputs.config, activations_key(inputs)
+    config, key, spread = inputs.config, activations_key(inputs), Spread(run, inputs, executor)
 
     def build(directory: Path) -> None:
-        made = run_pass(
-            inputs.target, inputs.probe, inputs.encoders, config.activations, measure=area_measure(inputs),
-            workers=config.executor.workers, decoding=config.executor.decoding, seed=config.seed,
-            progress=progress, directory=directory,
-        )  # fmt: skip
+        if executor.pieces == 1:
+            made = run_pass(
+                inputs.target, inputs.probe, inputs.encoders, config.activations,
+                measure=area_measure(inputs), workers=config.executor.workers,
+                decoding=config.executor.decoding, seed=config.seed, progress=progress, directory=directory,
+            )  # fmt: skip
+        else:
+            count = spread.count(-(-len(inputs.probe.images) // config.activations.batch_size))
+            shards = [(number, count) for number in range(count)]
+            places = spread.pieces("activations", key, directory, pass_shard, shards, progress)
+            made = merge_shards([PassShard.load(place) for place in places], directory)
         made.save(directory)
         write_image_paths(directory, inputs)
 
-    return Activations.load(stage_directory(run, "activations", key, build)), key
+    return Activations.load(spread.stage("activations", key, build)), key
+
+
+def pass_shard(inputs: Inputs, shard: tuple[int, int], directory: Path, progress: Progress) -> None:
+    """Part i of n of the pass, ``(i, n)`` from 0, into `directory`; see `run_shard`."""
+    settings = inputs.config
+    made = run_shard(
+        inputs.target, inputs.probe, inputs.encoders, settings.activations,
+        shard=shard, measure=area_measure(inputs), workers=settings.executor.workers,
+        decoding=settings.executor.decoding, seed=settings.seed, progress=progress, directory=directory,
+    )  # fmt: skip
+    made.save(directory)
 
 
 def area_measure(inputs: Inputs) -> Callable[[int, Image], NDArray[np.float32]]:

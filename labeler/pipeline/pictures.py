@@ -6,20 +6,23 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from labeler.activations.loader import stack_padded
+from labeler.executors import LOCAL
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.regions import view
 from labeler.pipeline.evidence import ProbeEvidence
 from labeler.pipeline.inputs import Inputs
+from labeler.pipeline.spread import Spread, images_of
 from labeler.records import Exemplar, UnitId, Visualisation
-from labeler.seams import Encoder, Progress
-from labeler.storage import fingerprint, stage_directory
+from labeler.seams import Encoder, Executor, Progress
+from labeler.storage import fingerprint
 from labeler.visualise import Crop, FacetCrops, Picture, Request, visualise
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ FACET_CROPS = 6
 NO_FACET = -1
 """Of pictures in the second parametrisation, which show the whole unit."""
 _GREY = (128, 128, 128)
+_PICTURES = "pictures.json"
+_MADE, _OTHERS = "made", "others"  # of a part: those that `visualise.parametrisation` made, and `second`
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,15 @@ class Pictures:
     embeddings: dict[str, NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class Sitting:
+    """One unit that is to be drawn: its facets, and the photographs from which their pictures start."""
+
+    unit: UnitId
+    facets: tuple[int, ...]
+    exemplars: tuple[Exemplar, ...]
+
+
 def pictures_stage(
     run: Path,
     inputs: Inputs,
@@ -53,6 +67,8 @@ def pictures_stage(
     live: Sequence[UnitId],
     key: str,
     progress: Progress | None,
+    *,
+    executor: Executor = LOCAL,
 ) -> Pictures:
     """Build or load the pictures of the live units; `key` is the fingerprint of the activations stage."""
     settings = inputs.config.visualise
@@ -61,40 +77,60 @@ def pictures_stage(
     stage_key = fingerprint(
         "visualisations", 3, key, facets, settings.model_dump(), names, inputs.config.seed
     )
+    spread = Spread(run, inputs, executor)
 
     def build(directory: Path) -> None:
-        requests = list(_requests(inputs, evidence, live)) if settings.enabled else []
-        made = visualise(inputs.target, requests, settings, progress=progress) if requests else []
-        others: list[Picture] = []
-        if settings.enabled and settings.second != "none":
-            asked = [Request(u.layer, u.index, inputs.config.seed, negative=u.negative) for u in live]
-            other = settings.model_copy(update={"parametrisation": settings.second, "diversity": 0.0})
-            others = visualise(inputs.target, asked, other, progress=progress) if asked else []
-        _save(directory, ImageStore(run / "images"), made, others, inputs)
+        sittings = [_sitting(inputs, evidence, unit) for unit in live] if settings.enabled else []
+        # A block of pictures takes as long as a full one.
+        count = spread.count(len(sittings) * settings.images // settings.batch_size)
+        ends = [len(sittings) * part // count for part in range(count + 1)]
+        parts = [tuple(sittings[start:end]) for start, end in pairwise(ends)]
+        places = spread.pieces("visualisations", stage_key, directory, draw, parts, progress)
+        _join(places, directory, list(inputs.encoders))
 
-    return _load(stage_directory(run, "visualisations", stage_key, build), stage_key)
+    return _load(spread.stage("visualisations", stage_key, build), stage_key)
 
 
-def _requests(inputs: Inputs, evidence: ProbeEvidence, live: Sequence[UnitId]) -> Iterator[Request]:
+def _sitting(inputs: Inputs, evidence: ProbeEvidence, unit: UnitId) -> Sitting:
+    found = evidence.units[unit]
+    facets = tuple(facet.index for facet in found.facets) if inputs.config.visualise.facets else ()
+    return Sitting(unit, facets, found.exemplars if len(facets) > 1 else ())
+
+
+def draw(inputs: Inputs, sittings: Sequence[Sitting], directory: Path, progress: Progress) -> None:
+    """Make the pictures of some units into `directory`, with their embeddings."""
+    settings, seed = inputs.config.visualise, inputs.config.seed
+    requests = list(_requests(inputs, sittings))
+    made = visualise(inputs.target, requests, settings, progress=progress) if requests else []
+    others: list[Picture] = []
+    if settings.second != "none":
+        units = [sitting.unit for sitting in sittings]
+        asked = [Request(unit.layer, unit.index, seed, negative=unit.negative) for unit in units]
+        other = settings.model_copy(update={"parametrisation": settings.second, "diversity": 0.0})
+        others = visualise(inputs.target, asked, other, progress=progress) if asked else []
+    _save(directory, ImageStore(images_of(directory)), made, others, inputs)
+
+
+def _requests(inputs: Inputs, sittings: Sequence[Sitting]) -> Iterator[Request]:
     """`visualise.images` pictures of every unit, or of each of its facets where it has several."""
     settings, first = inputs.config.visualise, inputs.config.seed
-    crops_of = lru_cache(maxsize=2)(lambda unit: _crops(inputs, evidence.units[unit].exemplars))
-    for unit in live:
-        facets = [facet.index for facet in evidence.units[unit].facets] if settings.facets else []
-        for facet in facets if len(facets) > 1 else [None]:
+    crops_of = lru_cache(maxsize=2)(lambda place: _crops(inputs, sittings[place].exemplars))
+    for place, sitting in enumerate(sittings):
+        unit = sitting.unit
+        for facet in sitting.facets if len(sitting.facets) > 1 else [None]:
             for seed in range(first, first + settings.images):
                 if facet is None:
                     yield Request(unit.layer, unit.index, seed, negative=unit.negative)
                 else:
-                    crops = _of_facet(crops_of, unit, facet)
+                    crops = _of_facet(crops_of, place, facet)
                     yield Request(unit.layer, unit.index, seed, facet, unit.negative, crops)
 
 
 def _of_facet(
-    crops_of: Callable[[UnitId], dict[int, list[Crop]]], unit: UnitId, facet: int
+    crops_of: Callable[[int], dict[int, list[Crop]]], place: int, facet: int
 ) -> Callable[[], FacetCrops]:
     def crops() -> FacetCrops:
-        by_facet = crops_of(unit)
+        by_facet = crops_of(place)
         others = [crop for other, found in by_facet.items() if other != facet for crop in found]
         return FacetCrops(by_facet[facet], others)
 
@@ -119,19 +155,35 @@ def _save(
     directory: Path, store: ImageStore, made: Sequence[Picture], others: Sequence[Picture], inputs: Inputs
 ) -> None:
     settings = inputs.config.visualise
-    rows: list[dict[str, Any]] = []
-    for picture in (*made, *others):
-        second = len(rows) >= len(made)
-        record = _record(picture, settings.second if second else settings.parametrisation, store)
-        record = record.model_copy(update={"second": True, "facet": NO_FACET}) if second else record
-        request = picture.request
-        unit = UnitId(request.layer, request.unit, request.negative)
-        rows.append({"unit": str(unit), "picture": record.model_dump(mode="json")})
+    rows: dict[str, list[dict[str, Any]]] = {_MADE: [], _OTHERS: []}
+    for picture in made:
+        record = _record(picture, settings.parametrisation, store)
+        rows[_MADE].append(_row(picture.request, record))
+    for picture in others:
+        record = _record(picture, settings.second, store)
+        second = record.model_copy(update={"second": True, "facet": NO_FACET})
+        rows[_OTHERS].append(_row(picture.request, second))
     images = [Image.fromarray(picture.image) for picture in made if picture.image is not None]
-    (directory / "pictures.json").write_text(json.dumps(rows))
+    (directory / _PICTURES).write_text(json.dumps(rows))
     for number, encoder in enumerate(inputs.encoders.values()):
         np.save(directory / f"embeddings-{number}.npy", embed_pictures(encoder, images))
-    (directory / "models.json").write_text(json.dumps(list(inputs.encoders)))
+
+
+def _row(request: Request, record: Visualisation) -> dict[str, Any]:
+    unit = UnitId(request.layer, request.unit, request.negative)
+    return {"unit": str(unit), "picture": record.model_dump(mode="json")}
+
+
+def _join(places: Sequence[Path], directory: Path, models: Sequence[str]) -> None:
+    """The stage's files from those of its parts: first all pictures, then those of `visualise.second`."""
+    parts = [json.loads((place / _PICTURES).read_text()) for place in places]
+    rows = [row for which in (_MADE, _OTHERS) for part in parts for row in part[which]]
+    (directory / _PICTURES).write_text(json.dumps(rows))
+    for number in range(len(models)):
+        name = f"embeddings-{number}.npy"
+        tables = [np.load(place / name, allow_pickle=False) for place in places]  # (pictures, dim) each
+        np.save(directory / name, np.concatenate(tables))
+    (directory / "models.json").write_text(json.dumps(models))
 
 
 def _record(picture: Picture, parametrisation: str, store: ImageStore) -> Visualisation:
@@ -158,16 +210,17 @@ def _faded(image: Image.Image, opacity_hw: NDArray[np.uint8]) -> Image.Image:
 
 
 def embed_pictures(encoder: Encoder, images: Sequence[Image.Image], batch: int = 32) -> NDArray[np.float32]:
-    """Unit-norm embeddings ``(n, dim)`` of pictures."""
-    parts = [
-        encoder.embed_images(torch.stack([encoder.prepare(image) for image in images[start : start + batch]]))
-        for start in range(0, len(images), batch)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)
+    """Unit-norm embeddings ``(n, dim)`` of pictures, in padded blocks, so that company changes nothing."""
+    parts = [np.zeros((0, encoder.dim), np.float32)]
+    for start in range(0, len(images), batch):
+        prepared = [encoder.prepare(image) for image in images[start : start + batch]]
+        block_bchw = stack_padded(prepared, batch, prepared[0].shape)
+        parts.append(encoder.embed_images(block_bchw)[: len(prepared)])
+    return np.concatenate(parts)
 
 
 def _load(directory: Path, key: str) -> Pictures:
-    rows = json.loads((directory / "pictures.json").read_text())
+    rows = json.loads((directory / _PICTURES).read_text())
     models = json.loads((directory / "models.json").read_text())
     found: dict[UnitId, tuple[Visualisation, ...]] = {}
     units = []

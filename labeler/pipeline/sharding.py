@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labeler.activations import PassShard, merge_shards, run_shard
+from labeler.activations import PassShard, merge_shards
 from labeler.allocator import keep_freed_memory
 from labeler.config import Config
 from labeler.errors import RunError, UsageError
 from labeler.pipeline.inputs import claim_directory, describe_run, load_inputs, restrict_units
-from labeler.pipeline.pass_stage import IMAGES, activations_key, area_measure, write_image_paths
+from labeler.pipeline.pass_stage import IMAGES, activations_key, pass_shard, write_image_paths
 from labeler.pipeline.progress import Reporter, SilentReporter
 from labeler.run_directory import read_run
 from labeler.storage import MANIFEST, fingerprint, run_lock, stage_directory, verify_stage
@@ -73,17 +73,11 @@ def write_shard(
     keep_freed_memory()
     with run_lock(out, f"-{number}-of-{count}"):  # so that machines that share `out` do not wait
         inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
-        key, settings = activations_key(inputs), inputs.config
+        key = activations_key(inputs)
         name, shard_key = f"shard-{number}-of-{count}", fingerprint("shard", key, number, count)
 
         def build(directory: Path) -> None:
-            made = run_shard(
-                inputs.target, inputs.probe, inputs.encoders, settings.activations,
-                shard=(number - 1, count), measure=area_measure(inputs), workers=settings.executor.workers,
-                decoding=settings.executor.decoding, seed=settings.seed,
-                progress=reporter.stage("activations"), directory=directory,
-            )  # fmt: skip
-            made.save(directory)
+            pass_shard(inputs, (number - 1, count), directory, reporter.stage("activations"))
             write_image_paths(directory, inputs)
             (directory / "run.json").write_text(json.dumps(describe_run(inputs), indent=1, sort_keys=True))
             (directory / _INDEX).write_text(json.dumps({"key": key, "number": number, "count": count}))

@@ -21,6 +21,7 @@ from labeler.checks import (
     presence_threshold,
     terms_of,
 )
+from labeler.executors import LOCAL
 from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.deciding import control, final_cut
 from labeler.pipeline.dissection import best_concepts
@@ -29,7 +30,7 @@ from labeler.pipeline.opening import OpenLayer, open_test
 from labeler.pipeline.pictures import Pictures
 from labeler.pipeline.trust import trust_in_pictures
 from labeler.records import DissectedConcept, Label, RoundRecord, Trust, UnitId, UnitRecord
-from labeler.seams import Progress
+from labeler.seams import Executor, Progress
 from labeler.storage import fingerprint
 
 FINALISTS = 3
@@ -54,11 +55,13 @@ def put_verdicts(
     rounds: Rounds,
     store: CatalogueStore,
     progress: Progress,
+    *,
+    executor: Executor = LOCAL,
 ) -> None:
     """Decide every unit of the run and store its record; units that are stored already are decided alike."""
     finals = {unit: _finals(records) for unit, records in rounds.items()}
     _count_opening(finals, store)
-    opened = open_test(bench, pictures, finals, progress)
+    opened = open_test(bench, pictures, finals, progress, executor=executor)
     layers = {
         layer: _judge(bench, opened[layer], {unit: finals[unit] for unit in units})
         for layer, units in by_layer(list(finals)).items()
