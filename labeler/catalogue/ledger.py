@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labeler.errors import RunError
+from labeler.catalogue.files import failed, reading_address
 from labeler.seams import Booking, Call, Spent
 
 PRICES = "prices"
@@ -78,7 +78,7 @@ class Ledger:
             self._writer.executescript(_TABLES)
             self._reader = _connect(path)
         except sqlite3.DatabaseError as error:
-            raise _broken(path, error) from None
+            raise failed(path, error) from None
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used afterwards."""
@@ -118,8 +118,11 @@ class Ledger:
         known = "billing = 'reported' AND expected_input > 0"
         ratio = f"MAX(CASE WHEN {known} THEN input_tokens * 1.0 / expected_input END)"
         query = f"SELECT SUM({_INPUT}), SUM({_OUTPUT}), SUM(billing = 'maybe'), {ratio} FROM model_calls"
-        with self._reading:
-            given, taken, unreported, most = self._reader.execute(query).fetchone()
+        try:
+            with self._reading:
+                given, taken, unreported, most = self._reader.execute(query).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise failed(self.path, error) from None
         return Spent(given or 0, taken or 0, unreported or 0, most)
 
     def _value(self, query: str, key: str) -> str | None:
@@ -127,7 +130,7 @@ class Ledger:
             with self._reading:
                 row = self._reader.execute(query, (key,)).fetchone()
         except sqlite3.DatabaseError as error:
-            raise _broken(self.path, error) from None
+            raise failed(self.path, error) from None
         return None if row is None else str(row[0])
 
     def _write(self, statements: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
@@ -136,7 +139,7 @@ class Ledger:
                 for statement, rows in statements:
                     self._writer.executemany(statement, rows)
         except sqlite3.DatabaseError as error:
-            raise _broken(self.path, error) from None
+            raise failed(self.path, error) from None
 
 
 def read_costs(path: Path) -> list[ModelCost]:
@@ -179,22 +182,17 @@ def call_totals(path: Path) -> dict[str, int]:
 
 def _read(path: Path, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
     try:
-        with closing(_connect(path, "ro")) as connection:
+        with closing(sqlite3.connect(reading_address(path), uri=True, timeout=30)) as connection:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_calls'").fetchone()
             return [] if known is None else connection.execute(query, tuple(values)).fetchall()
     except sqlite3.DatabaseError as error:
-        raise _broken(path, error) from None
+        raise failed(path, error) from None
 
 
-def _connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
-    address = f"{path.resolve().as_uri()}?mode={mode}"
+def _connect(path: Path) -> sqlite3.Connection:
+    address = f"{path.resolve().as_uri()}?mode=rwc"
     return sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30)
 
 
 def _row(call: Call) -> tuple[object, ...]:
     return tuple(getattr(call, name) for name in _COLUMNS)
-
-
-def _broken(path: Path, error: sqlite3.DatabaseError) -> RunError:
-    advice = "restore it, make room, or run again elsewhere"
-    return RunError(f"{path} is not a readable catalogue ({error}): {advice}.")

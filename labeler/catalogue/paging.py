@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labeler.catalogue.collector import without_collector
+from labeler.catalogue.files import failed, is_begun, reading_address
 from labeler.errors import CatalogueError, RunError
 from labeler.records import UnitId, UnitRecord
 
@@ -69,12 +70,18 @@ class CataloguePages:
         self._lock = threading.Lock()
         if not path.is_file():
             raise RunError(f"There is no catalogue in {path.parent} yet; labeler run makes one.")
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30)
+        try:
+            self._connection = sqlite3.connect(
+                reading_address(path), uri=True, check_same_thread=False, timeout=30
+            )
+        except sqlite3.DatabaseError as error:
+            raise failed(path, error) from None
         from labeler.catalogue.schema import OLDEST, SCHEMA_VERSION  # which takes the indexes from here
 
+        if not is_begun(path):
+            raise RunError(f"{path} holds nothing yet; the same labeler run command goes on.")
         ((found,),) = self._all("SELECT MAX(value) FROM meta WHERE key = 'schema'")
-        if found is None or not OLDEST <= int(found) <= SCHEMA_VERSION:
+        if not OLDEST <= int(found) <= SCHEMA_VERSION:
             raise RunError(
                 f"{path} has catalogue version {found}; this labeler reads {OLDEST} to {SCHEMA_VERSION}:"
                 " run again elsewhere."
@@ -194,7 +201,7 @@ class CataloguePages:
             with self._lock:
                 return self._connection.execute(query, tuple(values)).fetchall()
         except sqlite3.DatabaseError as error:
-            raise RunError(f"{self.path} is not a readable catalogue ({error}).") from None
+            raise failed(self.path, error) from None
 
 
 def _where(wanted: Filter, *, scored: bool, by_score: bool) -> tuple[str, tuple[str, ...]]:

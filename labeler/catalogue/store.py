@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from labeler.catalogue.collector import without_collector
+from labeler.catalogue.files import failed, reading_address
 from labeler.catalogue.query import ALL, ListedUnit, Selection, listing, names, read_row, words
 from labeler.catalogue.schema import (
     OLDEST,
@@ -57,21 +58,21 @@ class CatalogueStore:
                 f"There is no catalogue in {path.parent}; make one with: labeler run CONFIG --out DIR."
             )
         self._lock = threading.RLock()
-        mode = "ro" if read_only else "rwc"
+        address = reading_address(path) if read_only else f"{path.resolve().as_uri()}?mode=rwc"
         try:
-            self._connection = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=30
-            )
+            self._connection = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30)
             self._prepare(read_only)
         except sqlite3.DatabaseError as error:
-            raise self._broken(error) from None
+            raise failed(self.path, error) from None
 
     def _prepare(self, read_only: bool) -> None:
         try:
             found = version_of(self._connection)
         except ValueError:
             raise RunError(f"{self.path} is not a catalogue; give another --out or delete it.") from None
-        if (found is not None and not OLDEST <= found <= SCHEMA_VERSION) or (found is None and read_only):
+        if found is None and read_only:
+            raise RunError(f"{self.path} holds nothing yet; the same labeler run command goes on.")
+        if found is not None and not OLDEST <= found <= SCHEMA_VERSION:
             raise RunError(
                 f"{self.path} has catalogue version {found}; this labeler reads {OLDEST} to {SCHEMA_VERSION}:"
                 " run again elsewhere."
@@ -267,7 +268,7 @@ class CatalogueStore:
                 for statement, values in statements:
                     self._connection.execute(statement, tuple(values))
         except sqlite3.DatabaseError as error:
-            raise self._broken(error) from None
+            raise failed(self.path, error) from None
 
     def _one(self, query: str, values: Sequence[object]) -> tuple[Any, ...] | None:
         rows = self._all(query, values, limit=1)
@@ -279,11 +280,7 @@ class CatalogueStore:
                 cursor = self._connection.execute(query, tuple(values))
                 return cursor.fetchall() if limit is None else cursor.fetchmany(limit)
         except sqlite3.DatabaseError as error:
-            raise self._broken(error) from None
-
-    def _broken(self, error: sqlite3.DatabaseError) -> RunError:
-        advice = "restore it, make room, or run again elsewhere"
-        return RunError(f"{self.path} is not a readable catalogue ({error}): {advice}.")
+            raise failed(self.path, error) from None
 
 
 def _decoy_rows(decoys: Decoys) -> list[Statement]:

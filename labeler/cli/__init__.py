@@ -12,8 +12,10 @@ from typing import NoReturn
 import typer
 
 from labeler.cli import measuring, reading, running, serving, sharing
+from labeler.cli.interrupts import watching_interrupts
 from labeler.errors import LabelerError
 from labeler.printable import printable
+from labeler.write_failures import write_failure
 
 app = typer.Typer(
     name="labeler",
@@ -45,17 +47,34 @@ app.command("eval")(measuring.evaluate)
 app.command()(measuring.doctor)
 
 
+def _said(error: OSError) -> str:
+    place = error.filename or "a file"
+    failure = write_failure(error)
+    if failure is not None:
+        return f"{place} cannot be written to ({failure}; the same command then goes on."
+    return f"{place}: {error.strerror or error}; mend that, and the same command goes on."
+
+
 def main() -> NoReturn:
     """Run the command line; the exit status says how it ended (see README)."""
-    try:
-        app()
-    except LabelerError as error:
-        print(f"labeler: {printable(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
-    except OSError as error:
-        named = printable(str(error.filename or "no file named"))
-        print(f"labeler: {error.strerror or error}: {named}.", file=sys.stderr)
-        sys.exit(1)
+    with watching_interrupts() as interrupted:
+        try:
+            app()
+        except Exception as error:
+            if interrupted():
+                print("labeler: interrupted; the same command goes on where it stopped.", file=sys.stderr)
+                sys.exit(130)
+            sys.exit(_told(error))
     sys.exit(0)
+
+
+def _told(error: Exception) -> int:
+    """Tell an error that was foreseen in one sentence; its exit status."""
+    if isinstance(error, LabelerError):
+        print(f"labeler: {printable(str(error))}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError):
+        if not isinstance(error, BrokenPipeError):
+            print(f"labeler: {printable(_said(error))}", file=sys.stderr)
+        return 1
+    raise error

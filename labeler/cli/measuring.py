@@ -70,12 +70,19 @@ def doctor(
         typer.Option("--base-url", metavar="URL", help="An endpoint to ask, where its API begins."),
     ] = None,
     model: Annotated[str, typer.Option("--model", help="The model that --base-url is asked for.")] = "",
+    run_directory: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="A run directory to look after.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What works here: device, weights, endpoint, disk, in plain words."""
-    from labeler.doctor import endpoint_settings, examine
+    """What works here: device, weights, endpoint, disk, in plain words. With --run, what a run lacks."""
+    from labeler.doctor import endpoint_settings, examine, examine_run
 
-    findings = examine(endpoint_settings(config, base_url, model))
+    settings = endpoint_settings(config, base_url, model)
+    of_run = [] if run_directory is None else examine_run(run_directory)
+    findings = [*examine(settings), *of_run]
     data = [{"what": item.what, "works": item.works, "says": item.says} for item in findings]
-    lines = [f"{'works ' if item.works else 'absent'}  {item.what}: {item.says}" for item in findings]
+    lines = [f"{'works ' if item.works else item.otherwise}  {item.what}: {item.says}" for item in findings]
     print_data(data, as_json, lambda: "\n".join(lines))
+    if not all(item.works for item in of_run):
+        raise typer.Exit(1)

@@ -155,9 +155,9 @@ def _print_alike(
 
 
 def _read_direction(path: Path) -> Any:
-    import numpy as np
+    from labeler.weight_files import read_array
 
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
-        raise UsageError(f"{path} is not a .npy file with one number per unit.") from None
+    array = read_array(path)
+    if array is None:
+        raise UsageError(f"{path} is not a .npy file with one number per unit.")
+    return array

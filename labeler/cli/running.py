@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,7 +49,11 @@ def status(run_directory: RunDirectory, as_json: AsJson = False) -> None:
     from labeler.run_directory import run_status
 
     found = run_status(run_directory)
-    print_data(found, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in found.items()))
+    print_data(found, as_json, lambda: "\n".join(f"{name}: {_plain(value)}" for name, value in found.items()))
+
+
+def _plain(value: Any) -> Any:
+    return "; ".join(value) or "none" if isinstance(value, list) else value
 
 
 def cost(run_directory: RunDirectory, as_json: AsJson = False) -> None:

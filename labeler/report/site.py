@@ -22,6 +22,8 @@ from labeler.report.pages import PAGE, Pages, sample_size
 STATIC = Path(__file__).parent / "static"
 _PART = 10 * PAGE  # units that one worker builds at a time; whole pages of a layer
 _OWN = ("units", "layers", "data", "static")
+_MARK = ".report"
+"""In every report from its first file on, so that one which was interrupted can be built again."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,14 @@ def build_report(
 def is_report(out: Path) -> bool:
     """Whether a directory holds a report that another may replace."""
     styles = (out / "static" / "style.css", out / "style.css")  # the second was an earlier version's
-    return (out / "index.html").is_file() and any(path.is_file() for path in styles)
+    finished = (out / "index.html").is_file() and any(path.is_file() for path in styles)
+    return finished or (out / _MARK).is_file()
 
 
 def _clear(out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).touch()
+    (out / "index.html").unlink(missing_ok=True)  # written last: where it is, all of a report is
     for part in _OWN:
         shutil.rmtree(out / part, ignore_errors=True)
     (out / "style.css").unlink(missing_ok=True)

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from labeler.api import Catalogue, SearchHit, TopImage
+from labeler.catalogue.files import is_begun
 from labeler.catalogue.paging import CataloguePages, Filter
-from labeler.errors import RunError
 from labeler.records import UnitId
 from labeler.report.cards import Card, KeptIn, card
 from labeler.report.names import layer_page, slug
@@ -154,8 +154,5 @@ def check_run(run: Path) -> None:
         RunError: when `run` is not a run directory, or its catalogue cannot be read.
     """
     read_run(run)
-    try:
+    if is_begun(run / "catalogue.db"):
         CataloguePages(run / "catalogue.db").close()
-    except RunError:
-        if (run / "catalogue.db").is_file():
-            raise

@@ -17,9 +17,9 @@ from labeler.checks import Gate, shipped
 from labeler.config import Config
 from labeler.pipeline.deciding import decide_again
 from labeler.records import UnitRecord
-from tests.e2e.test_resume import working_on
 from tests.e2e.toy_network import PREFERENCES
 from tests.e2e.toy_run import Outcome, files_of, labeler, rows_of, run_toy, toy_config, write_config
+from tests.faults.test_resume import working_on
 
 Pairs = list[tuple[str, str, str]]
 ACCEPTED = ("accepted", "polysemantic")

@@ -333,7 +333,16 @@ def test_a_kill_while_units_are_asked_for_repays_at_most_the_calls_in_flight(
     stages: tuple[Loop, str], healthy: Loop, tmp_path: Path
 ) -> None:
     loop = stages[0].on(tmp_path / "killed")
-    command = [sys.executable, "-m", "tests.e2e.killed_run", "SIGKILL", "call", "3", "--", *loop.arguments()]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.faults.killed_run",
+        "SIGKILL",
+        "call",
+        "3",
+        "--",
+        *loop.arguments(),
+    ]
     killed = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert 1 <= loop.calls() < healthy.calls()

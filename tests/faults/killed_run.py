@@ -1,6 +1,6 @@
 """Run labeler in a process that sends itself a signal at a named point of its way.
 
-``python -m tests.e2e.killed_run SIGNAL POINT COUNT -- ARGUMENTS OF LABELER``: the COUNT-th time that the
+``python -m tests.faults.killed_run SIGNAL POINT COUNT -- ARGUMENTS OF LABELER``: the COUNT-th time that the
 point is reached the process signals itself. Points:
 
 - ``progress:STAGE``: a report of progress in a stage;

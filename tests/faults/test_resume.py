@@ -51,7 +51,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 def disturbed(config: Path, out: Path, point: str, count: int, sent: str = "SIGKILL") -> Outcome:
     """``labeler run`` in a child that signals itself at a point."""
-    script = [sys.executable, "-m", "tests.e2e.killed_run", sent, point, str(count), "--"]
+    script = [sys.executable, "-m", "tests.faults.killed_run", sent, point, str(count), "--"]
     command = [*script, "run", str(config), "--out", str(out), "--trust-code", str(NETWORK)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     return Outcome(done.returncode, done.stdout, done.stderr)
