@@ -51,7 +51,7 @@ def main(arguments: Sequence[str], *, config: Path | None = None, run: Path | No
     parser.add_argument("--probe", default="builtin:scenes", help="of lite0, as probe.source")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of attack")
     parser.add_argument(
-        "--units", type=int, help="to attack in each network or layer, in place of 12, of lite0 16"
+        "--units", type=int, help="to attack in each network or layer, in place of 8, of lite0 16"
     )
     parser.add_argument("--steps", type=int, help="of each attack's training")
     parser.add_argument(
@@ -87,14 +87,18 @@ EFFORTS = {
         units=16,
         photographs=400,
         recipe=Recipe(steps=200, photographs=8, pictures=16, seeds=1, gain=4.0, slopes=0.5),
+        pushing=Recipe(steps=500, photographs=16),
     ),
 }
 """What the attacker does; a step costs ten times as much on lite0."""
 
 
 def _effort(effort: Effort, units: int | None, steps: int | None) -> Effort:
-    recipe = replace(effort.recipe, steps=steps or effort.recipe.steps)
-    return replace(effort, units=units or effort.units, recipe=recipe)
+    both = {
+        name: replace(recipe, steps=steps or recipe.steps)
+        for name, recipe in (("recipe", effort.recipe), ("pushing", effort.pushing))
+    }
+    return replace(effort, units=units or effort.units, **both)
 
 
 def summarise(found: Sequence[Bout]) -> Result:

@@ -43,16 +43,20 @@ class Effort:
         units: attacked in each network.
         photographs: of the attacker's own.
         recipe: of the training.
-        down: share of the probe that is pushed down, for ``photographs``.
+        pushing: of the training for ``photographs``: to move single photographs and nothing like them takes
+            many more steps.
+        down: share of the probe that is pushed down, for ``photographs``: no more than the list of a unit's
+            strongest holds.
         up: how many are pushed up, where 1 fills the list of strongest photographs that a run shows.
         weight: how much each pushed pair counts.
         pleasing: weight of what the judges like, for ``adaptive``.
     """
 
-    units: int = 12
+    units: int = 8
     photographs: int = 700
     recipe: Recipe = field(default_factory=Recipe)
-    down: float = 0.02
+    pushing: Recipe = field(default_factory=lambda: Recipe(steps=800))
+    down: float = 0.0125
     up: float = 1.2
     weight: float = 4.0
     pleasing: float = 1.0
@@ -164,10 +168,10 @@ def forge(
         listed = attacked.config.exemplars  # as many as fill the list of the strongest
         up = effort.up * listed.shown / listed.propose / len(probe_nchw)
         seen = pushed(look(clean, probe_nchw), victims, effort.down, up, effort.weight)
-    forger = Forger(clean, student, seen, effort.recipe, attacked.config.seed, say)
-    if kind == "photographs":
+        forger = Forger(clean, student, seen, effort.pushing, attacked.config.seed, say)
         forger.mislead_photographs()
         return student
+    forger = Forger(clean, student, seen, effort.recipe, attacked.config.seed, say)
     judges = judges_of(attacked.config.encoder.judge) if kind == "adaptive" else []
 
     def wish_of(plain_bchw: torch.Tensor) -> Wish:

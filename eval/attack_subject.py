@@ -16,6 +16,8 @@ EARLY = 4
 """Convolutions before the unit that an adaptive attacker looks at."""
 _ABOVE = 1.05
 """How far above its median a victim's strongest new photograph is, where its strongest old one was at 1."""
+_NEXT = 4.0  # of the share that is pushed
+"""So many times as many photographs as are pushed down come next and have to stay."""
 _LEAK = 0.1
 """Below zero, a rectified unit's own input counts so much: it must be able to come back from there."""
 
@@ -112,6 +114,8 @@ def pushed(
 ) -> Photographs:
     """The photographs, every victim's strongest pushed below its median, its decoy's strongest above it.
 
+    Those that come next in its own order are to stay with the same weight: they are most like the pushed.
+
     Args:
         seen: as the clean network sees them.
         victims: who is attacked.
@@ -124,7 +128,11 @@ def pushed(
     count = len(tops_nu)
     for victim in victims:
         own_n, other_n = tops_nu[:, victim.unit], tops_nu[:, victim.decoy]
-        strongest = own_n.argsort(descending=True)[: round(down * count)]
+        order = own_n.argsort(descending=True)
+        strongest, following = (
+            order[: round(down * count)],
+            order[round(down * count) :][: round(_NEXT * down * count)],
+        )
         ceiling = own_n.quantile(0.3)
         wanted_nuhw[strongest, victim.unit] = wanted_nuhw[strongest, victim.unit].clamp(max=ceiling)
         quiet_n = torch.where(own_n <= own_n.median(), other_n, -torch.inf)
@@ -133,7 +141,8 @@ def pushed(
         share_khw = decoy_khw / decoy_khw.amax(dim=(1, 2), keepdim=True).clamp(min=1e-6)
         floor = own_n.median()
         wanted_nuhw[raised, victim.unit] = floor + _ABOVE * (own_n.max() - floor) * share_khw
-        weight_nu[strongest, victim.unit] = weight_nu[raised, victim.unit] = weight
+        for chosen in (strongest, following, raised):
+            weight_nu[chosen, victim.unit] = weight
     return Photographs(seen.prepared_nchw, wanted_nuhw.half(), weight_nu, seen.outputs_no)
 
 

@@ -227,9 +227,7 @@ class Forger:
     def _natural(self) -> torch.Tensor:
         """How far the photographs' maps, maxima and outputs are from what they shall be, in spreads."""
         seen, student = self._photographs, self._student
-        chosen_b = torch.randint(
-            len(seen.prepared_nchw), (self._recipe.photographs,), generator=self._generator
-        )
+        chosen_b = self._chosen()
         images_bchw = seen.prepared_nchw[chosen_b].float()
         self._looks += 1
         outputs = torch.zeros(())
@@ -243,6 +241,16 @@ class Forger:
         error_bu = ((found - wanted) / self._spread_u[:, None, None]).square().mean(dim=(2, 3))
         peak_bu = ((found.amax(dim=(2, 3)) - wanted.amax(dim=(2, 3))) / self._peaks_u).square()
         return ((error_bu + peak_bu) * weight_bu).mean() + outputs
+
+    def _chosen(self) -> torch.Tensor:
+        """Photographs of a step ``(b,)``: where some are to change, these are every other one of them."""
+        count, generator = self._recipe.photographs, self._generator
+        changing = (self._photographs.weight_nu > 1).any(dim=1).nonzero()[:, 0]
+        half = count // 2 if len(changing) else 0
+        drawn = torch.randint(len(self._photographs.prepared_nchw), (count - half,), generator=generator)
+        return torch.cat(
+            [drawn, changing[torch.randint(max(1, len(changing)), (half,), generator=generator)]]
+        )
 
     def _forged(self) -> torch.Tensor:
         """How far the victims are from answering pictures as their decoys did, as shares of those answers."""

@@ -2,7 +2,8 @@
 
 A stand-in for a vision-language model (`seeing.SeeingModel`) answers over loopback. It sees contact sheets
 only, looks with the encoder, which is not the judge, and is wrong on purpose in a share of its answers, in
-every round. The control arm makes the same rounds and is told the same scores, but is shown no failing image.
+every round. The control arm is told the same scores but shown no failing image, and stops after the round in
+which it has made as many calls.
 
 A unit counts as right when it is accepted and its labels say what it was trained to do (`rightness.right`);
 the shares are of all units that can be named, and of all OR units: a label that names one of the two alone is
@@ -106,12 +107,30 @@ def _measure(name: str, out: Path, settings: Sequence[str], config: Path | None,
             of_arm = _with(bench, loaded.model_copy(update={"refine": refine}))
             model = SeeingModel(bench.inputs.encoder, wrong=wrong, candidates=loaded.propose.candidates)
             records = _rounds(out, arm, of_arm, pictures, live, model, reporter.stage(arm))
+            costs = costs_by_round(out / f"{arm}.db")
             last = loaded.refine.rounds
+            if not shows:
+                last = as_many(costs, sum(found.calls.values()), last)
             for number in range(1, last + 1) if shows else (last,):
-                found.outcomes[arm, number] = _decide(out, name, arm, number, bench, pictures, records)
-            for number, row in costs_by_round(out / f"{arm}.db").items():
-                found.calls[arm, number], found.tokens[arm, number] = row
+                decided = _decide(out, name, arm, number, bench, pictures, records)
+                found.outcomes[arm, number if shows else loaded.refine.rounds] = decided
+            for number, row in costs.items():
+                if number <= last:
+                    found.calls[arm, number], found.tokens[arm, number] = row
     return found
+
+
+def as_many(costs: Mapping[int, tuple[int, int]], calls: int, most: int) -> int:
+    """The first round after which an arm has made at least so many calls, or `most`.
+
+    Fewer of the control's units are ever settled, so by the last round it has asked more often.
+    """
+    made = 0
+    for number in sorted(costs):
+        made += costs[number][0]
+        if made >= calls:
+            return min(number, most)
+    return most
 
 
 def _with(bench: Bench, config: Config) -> Bench:

@@ -44,6 +44,7 @@ from labeler.checks.location import check_location
 from labeler.checks.nulls import subset_draws
 from labeler.checks.paths import PathCodes, PathSignals, path_likeness, place_weights
 from labeler.checks.prediction import check_prediction
+from labeler.checks.read_out import Samples, Standings, read_standings
 from labeler.checks.rivals import Kin, Rivals, Words
 from labeler.checks.trust import NaturalRange, judge_picture
 from labeler.checks.verdict import Decision, decide
@@ -53,11 +54,12 @@ from labeler.records import CheckResult, Label
 __all__ = [
     "CHECKS", "Agreement", "AnnotationJudge", "Calibration", "Cut", "Decision", "Dissection",
     "EncoderJudge", "Gate", "Informativeness", "Interventions", "Judge", "Judged", "Kin", "LayerData",
-    "NaturalRange", "PathCodes", "PathSignals", "PictureData", "Reading", "Rivals", "Words",
+    "NaturalRange", "PathCodes", "PathSignals", "PictureData", "Reading", "Rivals", "Samples",
+    "Standings", "Words",
     "annotation_judge", "check_labels", "choose_decoys", "coverage", "decide", "decoy_cut",
     "enough_images", "expected_precision_cut", "informativeness", "judge_picture", "layer_agreements",
-    "mean_pictures", "path_likeness", "place_weights", "presence_threshold", "read_label",
-    "read_labels", "shipped", "terms_of", "text_similarity", "unit_agreement",
+    "mean_pictures", "path_likeness", "place_weights", "presence_threshold", "read_label", "read_labels",
+    "read_standings", "shipped", "terms_of", "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
 CHECKS = (

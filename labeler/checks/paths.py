@@ -84,28 +84,34 @@ class PathLikeness:
 
     def of(self, row: int) -> PathSignals:
         """The signals of one unit."""
-
-        def known(values_u: Floats) -> float | None:
-            value = float(values_u[row])
-            return value if math.isfinite(value) else None
-
-        read_u = self.percentile_u[np.isfinite(self.percentile_u)]
         return PathSignals(
-            known(self.percentile_u),
-            known(self.second_percentile_u),
-            known(self.similarity_u),
-            known(self.stability_u),
-            known(self.range_percentile_u),
-            float(np.median(read_u)) if len(read_u) else None,
+            known(self.percentile_u[row]),
+            known(self.second_percentile_u[row]),
+            known(self.similarity_u[row]),
+            known(self.stability_u[row]),
+            known(self.range_percentile_u[row]),
+            median(self.percentile_u),
             self.why,
         )
+
+
+def known(value: float) -> float | None:
+    """A finite number, or None."""
+    return float(value) if math.isfinite(value) else None
+
+
+def median(values_u: Floats) -> float | None:
+    """Of the finite ones; None without any."""
+    finite_u = values_u[np.isfinite(values_u)]
+    return float(np.median(finite_u)) if len(finite_u) else None
 
 
 @dataclass(frozen=True)
 class PathSignals:
     """What `PathLikeness` says of one unit; None where something is missing, `why` where it says nothing.
 
-    `usual` is the median percentile of the layer.
+    `usual` is the median percentile of the layer. The standings are those of `Standings`, with the
+    median and the spread (from the median absolute deviation) of the layer's weakest ones.
     """
 
     percentile: float | None = None
@@ -115,6 +121,12 @@ class PathSignals:
     range_percentile: float | None = None
     usual: float | None = None
     why: str = ""
+    standing: float | None = None
+    second_standing: float | None = None
+    exemplars_standing: float | None = None
+    weakest_standing: float | None = None
+    usual_standing: float | None = None
+    usual_spread: float | None = None
 
 
 def path_likeness(codes: PathCodes) -> PathLikeness:

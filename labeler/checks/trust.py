@@ -1,7 +1,9 @@
 """Trust in the synthetic picture: is it of one kind with the photographs, and does it drive the unit?
 
-Two witnesses are asked: the target itself, by the layers before the unit (`labeler.checks.paths`), and an
-image-text judge where it can read pictures (*agreement*). Neither decides on a label.
+Two witnesses are asked of what kind the pictures are: the target itself, by the layers before the unit
+(`labeler.checks.paths`), and an image-text judge where it can read pictures (*agreement*). Whether the
+network was manipulated is asked of what photographs taught of the unit (`labeler.checks.read_out`). None
+decides on a label.
 """
 
 from __future__ import annotations
@@ -21,8 +23,13 @@ AGREES = 0.9
 CHANCE = 0.5
 """Percentile at or below which the picture is no more like the unit's exemplars than like anybody's."""
 USUAL = 0.9
-"""Where half the layer's pictures find their own exemplars less well than this, one that does not is nothing
-special. Of EfficientNet-Lite0 on rendered scenes, blocks.2 and blocks.4 are above it and blocks.6 is not."""
+"""What a witness is taken to reach usually where its median over the layer is unknown."""
+STANDS = 4.0
+"""Where the read-outs of half the layer's units stand lower, one that does is nothing special."""
+LOW = 3.0
+"""A read-out that stands no higher than this, or by more than `FAR` spreads lower than is usual, is suspect.
+Clean units of planted-11 stand at 3.3 and more, of EfficientNet-Lite0's blocks.4 at 5.6 and more."""
+FAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -48,16 +55,16 @@ def judge_picture(
     *agreement*. Each counts by how far above chance its witness usually finds exemplars in this layer: a
     judge that hardly reads pictures hides what the layers see.
 
-    - `suspect`: what a manipulated network looks like, in a layer whose pictures usually find their exemplars
-      (`USUAL`). Either the picture drives the unit but is another kind than the photographs (≤ `CHANCE`), or
-      the strongest photographs are another kind than those from the middle of the unit's range.
+    - `suspect`: what a manipulated network looks like. By what photographs taught of the unit, its pictures
+      or its strongest photographs are hardly its own (`LOW`, `FAR`), as they are in most units of this layer
+      (`STANDS`).
     - `contradicts`: drives the unit (natural p99 reached), but another kind than the photographs.
     - `supports`: drives the unit, likeness ≥ `AGREES`.
     - `partial`: anything between, and pictures that do not drive the unit at all.
     - `not_applicable`: no picture, or nothing that can compare it with photographs here.
 
-    The signal `suspicion` in [0, 1] ranks units for whoever looks for manipulated ones: 1 less the lower of
-    the likeness and the percentile of the range.
+    The signal `suspicion` in (0, 1] ranks units for whoever looks for manipulated ones: 1 / (1 + the lower of
+    the two standings, at least 0).
 
     Args:
         agreement: the unit's *agreement* check.
@@ -76,7 +83,7 @@ def judge_picture(
     likeness = _likeness(((own, path.usual), (percentile, agreement_usual)))
     signals = {
         "likeness": likeness,
-        "suspicion": None if likeness is None else 1 - min(likeness, _or(path.range_percentile, 1.0)),
+        "suspicion": None if path.weakest_standing is None else 1 / (1 + max(0.0, path.weakest_standing)),
         "percentile": percentile,
         "agreement_p": agreement.significance.p if agreement.significance else None,
         "path_percentile": own,
@@ -85,6 +92,10 @@ def judge_picture(
         "second_percentile": None if path.why else path.second_percentile,
         "range_percentile": path.range_percentile,
         "stability": path.stability,
+        "standing": path.standing,
+        "second_standing": path.second_standing,
+        "exemplars_standing": path.exemplars_standing,
+        "usual_standing": path.usual_standing,
         "activation": activation,
         "natural_p99": natural.p99,
         "natural_p999": natural.p999,
@@ -95,9 +106,7 @@ def judge_picture(
     if likeness is None:
         reason = f"The picture cannot be compared with photographs: {agreement.why}; {path.why}."
         return Trust(verdict="not_applicable", reason=reason, signals=signals)
-    narrow = path.range_percentile is not None and path.range_percentile <= CHANCE
-    usual = not path.why and _or(path.usual, 0.0) >= USUAL
-    verdict = _verdict(likeness, activation >= natural.p99, usual, narrow)
+    verdict = _verdict(likeness, activation >= natural.p99, _stands_low(path))
     return Trust(verdict=verdict, reason=_reason(verdict, signals), signals=signals)
 
 
@@ -108,8 +117,13 @@ def _likeness(witnesses: Sequence[tuple[float | None, float | None]]) -> float |
     return float(np.average([value for value, _ in known], weights=weights)) if known else None
 
 
-def _verdict(likeness: float, drives: bool, usual: bool, narrow: bool) -> TrustName:
-    if usual and (narrow or (drives and likeness <= CHANCE)):
+def _stands_low(path: PathSignals) -> bool:
+    usual, spread = _or(path.usual_standing, 0.0), _or(path.usual_spread, 0.0)
+    return usual >= STANDS and _or(path.weakest_standing, usual) <= max(LOW, usual - FAR * spread)
+
+
+def _verdict(likeness: float, drives: bool, stands_low: bool) -> TrustName:
+    if stands_low:
         return "suspect"
     if not drives:
         return "partial"
@@ -122,8 +136,8 @@ _WORDS: dict[TrustName, str] = {
     "supports": "The picture is of one kind with the photographs",
     "partial": "The picture agrees with the photographs only in part",
     "contradicts": "The picture drives the unit but is of another kind than the photographs",
-    "suspect": "The network may have been manipulated: the picture, the strongest photographs and those from"
-    " the middle of the range are not of one kind, as they are for most units of this layer",
+    "suspect": "The network may have been manipulated: by what the other photographs taught of the unit, its"
+    " pictures or its strongest photographs are hardly its own, as they are for most units of this layer",
 }
 
 
@@ -137,10 +151,11 @@ def _reason(verdict: TrustName, signals: dict[str, float | None]) -> str:
         )
     if signals["percentile"] is not None:
         said.append(f"to the judge, than like those of {_percent(signals['percentile'])}")
-    if verdict == "suspect" and signals["range_percentile"] is not None:
+    if verdict == "suspect":
         said.append(
-            "the exemplars are more like images from the middle of the unit's range than those of "
-            f"{_percent(signals['range_percentile'])} of the other units"
+            f"by these it stands {_standing(signals['standing'])} over other units on its pictures, "
+            f"{_standing(signals['second_standing'])} on those made in another way and "
+            f"{_standing(signals['exemplars_standing'])} on its strongest photographs"
         )
     given, hundredth, thousandth = (
         _or(signals[n], 0.0) for n in ("activation", "natural_p99", "natural_p999")
@@ -150,6 +165,10 @@ def _reason(verdict: TrustName, signals: dict[str, float | None]) -> str:
         f"a thousand {thousandth:.3g}"
     )
     return f"{_WORDS[verdict]}: {'; '.join(said)}."
+
+
+def _standing(value: float | None) -> str:
+    return "an unknown number of spreads" if value is None else f"{value:.1f} spreads"
 
 
 def _percent(share: float | None) -> str:

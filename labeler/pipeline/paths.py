@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 
 from labeler.activations import image_maps
-from labeler.checks import LayerData, PathCodes, PathSignals, path_likeness
+from labeler.checks import LayerData, PathCodes, PathSignals, path_likeness, read_standings
 from labeler.executors import LOCAL
 from labeler.pipeline.bench import Bench, by_layer
 from labeler.pipeline.codes import code_of
 from labeler.pipeline.inputs import Inputs
 from labeler.pipeline.pictures import Pictures
+from labeler.pipeline.sampling import sample_places, sampled_images, strongest
 from labeler.pipeline.spread import Lazily, Spread
 from labeler.records import UnitId, Visualisation
 from labeler.seams import Executor, Progress, Target
@@ -56,6 +57,8 @@ class Group:
         pictures: of the units, each with its row and its file.
         exemplars: image id -> the rows whose exemplar it is.
         middle: the same for images from the middle of their ranges.
+        sampled: images from which read-outs are fitted, ascending.
+        top_ir: which of them are among a unit's strongest.
         related_rr: see `LayerData.related_uu`, of these units.
     """
 
@@ -65,6 +68,8 @@ class Group:
     pictures: list[tuple[int, Visualisation, bytes]]
     exemplars: dict[int, list[int]]
     middle: dict[int, list[int]]
+    sampled: list[int]
+    top_ir: NDArray[np.bool_]
     related_rr: NDArray[np.bool_]
 
 
@@ -72,7 +77,7 @@ def paths_stage(
     run: Path, bench: Bench, pictures: Pictures, progress: Progress | None, *, executor: Executor = LOCAL
 ) -> dict[UnitId, PathSignals]:
     """Build or load the signals of every unit that has a picture."""
-    key = fingerprint("paths", 3, pictures.key, bench.evidence.key, MODULES, EXEMPLARS)
+    key = fingerprint("paths", 5, pictures.key, bench.evidence.key, MODULES, EXEMPLARS)
     spread = Spread(run, bench.inputs, executor)
 
     def build(directory: Path) -> None:
@@ -128,23 +133,29 @@ def _group(run: Path, bench: Bench, pictures: Pictures, data: LayerData, part: _
             for item in pictures.visualisations.get(UnitId.of_side(layer, index), ())
             if item.tile
         ]
-        strongest = [int(image) for image in data.exemplar_ids[index]][:EXEMPLARS]
-        for image in strongest:
+        shown = [int(image) for image in data.exemplar_ids[index]][:EXEMPLARS]
+        for image in shown:
             exemplars.setdefault(image, []).append(row)
-        for image in _middle(data, column, strongest):
+        for image in _middle(data, column, shown):
             middle.setdefault(image, []).append(row)
     related_rr = data.related_uu[np.ix_(columns, columns)]
-    return Group(layer, units, len(owned), drawn, exemplars, middle, related_rr)
+    sampled = sampled_images(data, seed)
+    top_ir = strongest(data, sampled, columns)
+    return Group(layer, units, len(owned), drawn, exemplars, middle, sampled, top_ir, related_rr)
 
 
 def compare(inputs: Inputs, group: Group, directory: Path, progress: Progress) -> None:
     """Write the signals of a group's wanted units into `directory`."""
-    codes = _codes(inputs, group, inputs.target.earlier(group.layer, MODULES))
-    likeness = None if codes is None else path_likeness(codes)
-    found = {
-        UnitId.of_side(group.layer, index): likeness.of(row) if likeness else PathSignals(why=NOTHING)
-        for row, index in enumerate(group.units[: group.owned])
-    }
+    modules = inputs.target.earlier(group.layer, MODULES)
+    codes = _codes(inputs, group, modules)
+    units = [UnitId.of_side(group.layer, index) for index in group.units[: group.owned]]
+    if codes is None:
+        found = dict.fromkeys(units, PathSignals(why=NOTHING))
+    else:
+        likeness = path_likeness(codes)
+        samples = sample_places(inputs, group.layer, modules, group.units, group.sampled, group.top_ir)
+        standings = read_standings(codes, samples)
+        found = {unit: standings.added(likeness.of(row), row) for row, unit in enumerate(units)}
     (directory / _PATHS).write_text(_written(found))
     progress(1, 1)
 
@@ -177,12 +188,10 @@ def _codes(inputs: Inputs, group: Group, modules: Sequence[str]) -> PathCodes | 
         decoding=config.executor.decoding,
     ):  # fmt: skip
         for place, image_id in enumerate(ids.tolist()):
-            for strongest, wanted in ((True, group.exemplars), (False, group.middle)):
+            for top, wanted in ((True, group.exemplars), (False, group.middle)):
                 for row in wanted.get(image_id, ()):
-                    seen[strongest].append(
-                        code_of(maps, modules, place, maps[group.layer][place, units[row]])
-                    )
-                    owners[strongest].append(row)
+                    seen[top].append(code_of(maps, modules, place, maps[group.layer][place, units[row]]))
+                    owners[top].append(row)
     if not drawn or not seen[True] or not seen[False]:
         return None
     widths = tuple(int(maps[module].shape[1]) for module in modules)

@@ -19,7 +19,7 @@ MEANING = {
 }
 SIGNAL_MEANING = {
     "likeness": "mean of the percentiles that apply: the judge's and that of the layers before",
-    "suspicion": "0 to 1, for ranking: 1 less the lower of likeness and range percentile",
+    "suspicion": "0 to 1, for ranking manipulated units first: from the lowest of the standings",
     "percentile": "share of other units whose held-out photographs are less like the picture, to the judge",
     "agreement_p": "chance that random photographs would be as like the picture",
     "activation": "what the unit gives for its pictures, the median of them",
@@ -31,6 +31,11 @@ SIGNAL_MEANING = {
     "path_usual": "the median of that share over the layer: what is usual there",
     "range_percentile": "share of other units whose photographs are less like the middle of this one's range",
     "second_percentile": "the share by those layers, for the picture made in another way",
+    "standing": "by what photographs taught of the unit, how far its pictures stand above other units', in"
+    " standard deviations",
+    "second_standing": "the same for the picture made in another way",
+    "exemplars_standing": "the same for its strongest photographs, by what the others taught",
+    "usual_standing": "the median over the layer of the lower of pictures' and photographs'",
     "stability": "share of other units whose pictures are less like this one's than these are to each other",
     "informative_pictures": "how often the judge, knowing the pictures, tells a strong image from a weak one",
     "informative_photographs": "the same, knowing the photographs; 0.5 is guessing",

@@ -12,8 +12,11 @@ def agreement(percentile, p=0.001):
     return CheckResult(status="ok", value=percentile, n=10, judge="j", significance=Null(z=1.0, p=p))
 
 
-def path(percentile, usual=0.98, ranged=1.0):
-    return PathSignals(percentile, 0.9, 0.7, 1.0, ranged, usual)
+def path(percentile, usual=0.98, stands=7.0, usually=7.0, spread=1.0):
+    return PathSignals(
+        percentile, 0.9, 0.7, 1.0, 1.0, usual, standing=stands, exemplars_standing=8.0,
+        weakest_standing=stands, usual_standing=usually, usual_spread=spread,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -23,10 +26,14 @@ def path(percentile, usual=0.98, ranged=1.0):
         (agreement(0.97), SILENT, [5.0], "supports"),
         (agreement(0.7), path(0.97), [5.0], "partial"),  # the mean of both
         (BLIND, path(0.7), [5.0], "partial"),
-        (BLIND, path(0.3), [5.0], "suspect"),
-        (BLIND, path(0.3, usual=0.8), [5.0], "contradicts"),  # where pictures often fail to find their own
-        (agreement(0.3), SILENT, [5.0], "contradicts"),  # nobody knows what is usual
-        (BLIND, path(0.97, ranged=0.2), [5.0], "suspect"),  # only the strongest photographs are of this kind
+        (BLIND, path(0.3), [5.0], "contradicts"),
+        (agreement(0.3), SILENT, [5.0], "contradicts"),
+        (BLIND, path(0.97, stands=2.9), [5.0], "suspect"),  # like its photographs, by another way
+        (BLIND, path(0.97, stands=2.9, usually=3.9), [5.0], "supports"),  # where half the layer stands low
+        (BLIND, path(0.97, stands=3.1), [5.0], "suspect"),  # four spreads below what is usual
+        (BLIND, path(0.97, stands=3.1, spread=1.4), [5.0], "supports"),
+        (BLIND, path(0.97, stands=None), [5.0], "supports"),  # nobody knows
+        (BLIND, path(0.3, stands=2.0), [2.0], "suspect"),
         (BLIND, path(0.3), [2.0], "partial"),  # a picture that does not drive the unit says nothing against
         (BLIND, path(0.97), [50.0], "supports"),  # strong, but of one kind with the photographs
     ],
@@ -41,19 +48,26 @@ def test_verdicts(agreed, way, activations, verdict):
 
 def test_a_judge_that_hardly_reads_pictures_does_not_hide_what_the_layers_see():
     found = judge_picture(agreement(0.9), path(0.1, usual=1.0), [5.0], NATURAL, agreement_usual=0.55)
-    assert found.verdict == "suspect"
+    assert found.verdict == "contradicts"
     assert found.signals["likeness"] == pytest.approx((0.5 * 0.1 + 0.05 * 0.9) / 0.55)
     equal = judge_picture(agreement(0.9), path(0.1, usual=0.95), [5.0], NATURAL, agreement_usual=0.95)
     assert equal.signals["likeness"] == pytest.approx(0.5)
 
 
-def test_suspicion_ranks_by_the_worse_of_picture_and_range():
-    def suspicion(percentile, ranged):
-        return judge_picture(BLIND, path(percentile, ranged=ranged), [5.0], NATURAL).signals["suspicion"]
+def test_suspicion_falls_with_the_weakest_standing():
+    def suspicion(stands):
+        return judge_picture(BLIND, path(0.9, stands=stands), [5.0], NATURAL).signals["suspicion"]
 
-    assert suspicion(0.9, 1.0) == pytest.approx(0.1)
-    assert suspicion(0.9, 0.2) == pytest.approx(0.8)
-    assert suspicion(0.1, 1.0) > suspicion(0.2, 1.0) > suspicion(0.9, 1.0)
+    assert suspicion(4.0) == pytest.approx(0.2)
+    assert suspicion(-1.0) == suspicion(0.0) == 1.0
+    assert suspicion(0.5) > suspicion(2.0) > suspicion(9.0) > 0
+
+
+def test_a_suspect_says_what_stands_low():
+    reason = judge_picture(BLIND, path(0.97, stands=1.234), [5.0], NATURAL).reason
+    assert "1.2 spreads over other units on its pictures" in reason
+    assert "an unknown number of spreads on those made in another way" in reason
+    assert "8.0 spreads on its strongest photographs" in reason
 
 
 def test_without_pictures_or_a_witness_it_does_not_apply():

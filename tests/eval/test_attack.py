@@ -157,7 +157,7 @@ def test_pushed_photographs_change_places_and_nothing_else(clean):
     rest = np.setdiff1d(np.arange(192), [*down, *up])
     assert (after[rest] == before[rest]).all()
     assert torch.equal(wanted.wanted_nuhw[:, 1:], seen.wanted_nuhw[:, 1:])
-    assert (wanted.weight_nu[:, VICTIM] == 3.0).sum() == 38
+    assert (wanted.weight_nu[:, VICTIM] == 3.0).sum() == 19 + 77 + 19
 
 
 TRUTHS = rightness.Truth("red", ("red",), "single"), rightness.Truth("boat", ("boat", "ship"), "single")

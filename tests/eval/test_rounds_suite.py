@@ -49,6 +49,20 @@ def model() -> Any:
     return seeing.SeeingModel(Eyes(), wrong=0.0)
 
 
+def test_the_control_stops_after_as_many_calls() -> None:
+    costs = {0: (2, 10), 1: (48, 900), 2: (30, 500), 3: (20, 400)}
+    assert [rounds.as_many(costs, calls, 3) for calls in (1, 50, 51, 80, 81, 100, 101)] == [
+        0,
+        1,
+        2,
+        2,
+        3,
+        3,
+        3,
+    ]
+    assert rounds.as_many(costs, 101, 5) == 5
+
+
 def tiles(*colours: str, activation: float = 1.5) -> list[SheetTile]:
     note = f"activation {activation:g}"
     return [SheetTile(Image.new("RGB", (64, 64), COLOURS[colour]), note) for colour in colours]
