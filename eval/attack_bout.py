@@ -286,7 +286,6 @@ class _PictureReader:
         images = [np.asarray(Image.open(labelled.run / "images" / tile).convert("RGB")) for tile in tiles]
         images_bchw = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
         both = torch.cat([images_bchw, torch.full_like(images_bchw[:1], 0.5)])
-        layer = self.clean.place.layer
-        maps_buhw = self.clean.target.maps(self.clean.target.normalise(both), [layer])[layer]
+        maps_buhw = self.clean.maps(self.clean.target.normalise(both))  # before anything saturates
         means_b = maps_buhw[:, asked.index].mean(dim=(1, 2))
         return float((means_b[:-1] - means_b[-1]).median())

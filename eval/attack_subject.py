@@ -16,8 +16,8 @@ EARLY = 4
 """Convolutions before the unit that an adaptive attacker looks at."""
 _ABOVE = 1.05
 """How far above its median a victim's strongest new photograph is, where its strongest old one was at 1."""
-_NEXT = 4.0  # of the share that is pushed
-"""So many times as many photographs as are pushed down come next and have to stay."""
+_NEXT = 4.0
+"""So many times the share that is pushed down comes next and has to stay."""
 _LEAK = 0.1
 """Below zero, a rectified unit's own input counts so much: it must be able to come back from there."""
 

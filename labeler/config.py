@@ -332,19 +332,17 @@ class ExecutorConfig(Section):
     """Where the work runs."""
 
     kind: Literal["local", "ray"] = "local"
-    """``ray``: the long stages are cut into pieces that the workers of a Ray cluster do; the rest, model
-    calls and all writing into the run directory stay in this process."""
+    """``ray``: the workers of a cluster do the pieces of long stages; all else stays in this process."""
     address: str = "auto"
     """Of the cluster: ``auto`` finds the one of this machine, ``HOST:PORT`` or ``ray://HOST:PORT`` name
     another's, ``local`` starts one of this machine's cores and GPUs and ends it with the run."""
-    shards: int = Field(default=64, ge=1, le=100_000)
+    shards: int = Field(default=64, ge=2, le=100_000)
     """Pieces of each long stage on a cluster: a lost worker costs what it had of one. Each is kept until its
     stage is complete, so a run that goes on with other `shards` begins its stage again."""
     cpus: int = Field(default=1, ge=1)
     """Cores of a cluster's worker, and threads of its torch."""
     gpus: float | None = Field(default=None, ge=0)
-    """GPUs of a cluster's worker; 0.5: two share one. ``auto`` (None): one where a node has any, unless
-    `device` is cpu."""
+    """GPUs of a worker; 0.5: two share one. ``auto`` (None): one where there are any."""
     retries: int = Field(default=3, ge=0, le=100)
     """How often a piece is done again after the worker that had it was lost."""
     device: str = "auto"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from labeler.config import Config
 from labeler.errors import ConfigError, nearest
+from labeler.printable import is_printable
 
 _MOST_BYTES: Final = 2**20
 """Of a config. PyYAML reads a megabyte in some ten seconds."""
@@ -85,7 +86,7 @@ def _check_printable(data: object) -> None:
     waiting, seen = [data], set()
     while waiting:
         value = waiting.pop()
-        if isinstance(value, str) and not value.isprintable():
+        if isinstance(value, str) and not is_printable(value):
             raise ConfigError(
                 f"The config has a text with characters that cannot be printed: {_quoted(value)}."
             )
@@ -133,55 +134,51 @@ _PATH_SCHEMES = ("folder:", "coco_panoptic:", "masks:", "broden:", "webdataset:"
 
 
 def _absolute(config: Config, base: Path) -> Config:
-    def file(text: str) -> str:
-        return str((base / Path(text).expanduser()).resolve())
+    """With every path of the config from `base`."""
+    target, propose = config.target, config.propose
+    weights = target.weights if target.weights in (None, "random") else _file(base, str(target.weights))
+    vocabulary, labels = propose.vocabulary, propose.labels
+    changes = {
+        "target": {
+            "model": _model(base, target.model),
+            "weights": weights,
+            "sae": {layer: _file(base, text) for layer, text in target.sae.items()},
+            "directions": {layer: _file(base, text) for layer, text in target.directions.items()},
+        },
+        "probe": {"source": tuple(_source(base, text) for text in config.probe.source)},
+        "encoder": {
+            "model": _model(base, config.encoder.model),
+            "judge": tuple(_model(base, text) for text in config.encoder.judge),
+        },
+        "propose": {
+            "vocabulary": vocabulary if vocabulary == "auto" else _file(base, vocabulary),
+            "labels": _file(base, labels) if labels else "",
+            "base_url": _cassette(base, propose.base_url),
+        },
+    }
+    sections = {name: getattr(config, name).model_copy(update=own) for name, own in changes.items()}
+    return config.model_copy(update=sections)
 
-    def source(text: str) -> str:
-        scheme, _, rest = text.partition(":")
-        return f"{scheme}:{file(rest)}" if f"{scheme}:" in _PATH_SCHEMES else text
 
-    def model(text: str) -> str:
-        if text.startswith("file:"):
-            path, _, function = text.removeprefix("file:").rpartition(":")
-            return f"file:{file(path)}:{function}"
-        if text.startswith("open_clip:") and text.endswith((".safetensors", ".pt", ".pth", ".bin")):
-            name, _, weights = text.partition("@")
-            return f"{name}@{file(weights)}"
-        return text
+def _file(base: Path, text: str) -> str:
+    return str((base / Path(text).expanduser()).resolve())
 
-    def cassette(text: str) -> str:
-        scheme, _, rest = text.partition(":")
-        return f"cassette:{file(rest)}" if scheme == "cassette" else text
 
-    def files(by_layer: dict[str, str]) -> dict[str, str]:
-        return {layer: file(text) for layer, text in by_layer.items()}
+def _source(base: Path, text: str) -> str:
+    scheme, _, rest = text.partition(":")
+    return f"{scheme}:{_file(base, rest)}" if f"{scheme}:" in _PATH_SCHEMES else text
 
-    target = config.target
-    weights = target.weights if target.weights in (None, "random") else file(str(target.weights))
-    vocabulary, labels = config.propose.vocabulary, config.propose.labels
-    return config.model_copy(
-        update={
-            "target": target.model_copy(
-                update={
-                    "model": model(target.model),
-                    "weights": weights,
-                    "sae": files(target.sae),
-                    "directions": files(target.directions),
-                }
-            ),
-            "probe": config.probe.model_copy(update={"source": tuple(map(source, config.probe.source))}),
-            "encoder": config.encoder.model_copy(
-                update={
-                    "model": model(config.encoder.model),
-                    "judge": tuple(map(model, config.encoder.judge)),
-                }
-            ),
-            "propose": config.propose.model_copy(
-                update={
-                    "vocabulary": vocabulary if vocabulary == "auto" else file(vocabulary),
-                    "labels": file(labels) if labels else "",
-                    "base_url": cassette(config.propose.base_url),
-                }
-            ),
-        }
-    )
+
+def _model(base: Path, text: str) -> str:
+    if text.startswith("file:"):
+        path, _, function = text.removeprefix("file:").rpartition(":")
+        return f"file:{_file(base, path)}:{function}"
+    if text.startswith("open_clip:") and text.endswith((".safetensors", ".pt", ".pth", ".bin")):
+        name, _, weights = text.partition("@")
+        return f"{name}@{_file(base, weights)}"
+    return text
+
+
+def _cassette(base: Path, text: str) -> str:
+    scheme, _, rest = text.partition(":")
+    return f"cassette:{_file(base, rest)}" if scheme == "cassette" else text

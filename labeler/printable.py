@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 
@@ -14,6 +15,11 @@ def printable(text: str, keep: str = "") -> str:
         keep: characters that stay, e.g. ``"\\n"`` of text in lines.
     """
     return "".join(character if character.isprintable() or character in keep else " " for character in text)
+
+
+def is_printable(text: str) -> bool:
+    """Whether `text` has nothing that `printable` takes out but spaces of another width, as in file names."""
+    return all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
 
 
 def json_text(data: Any) -> str:

@@ -8,19 +8,23 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from labeler.catalogue import CatalogueStore, call_totals
 from labeler.catalogue.files import is_begun
 from labeler.errors import RunError
 from labeler.storage import MANIFEST, is_held, stage_problem
 
-_KEYS = frozenset({"fingerprint", "config", "target", "probe", "units", "warnings", "versions"})
+_KEYS: dict[str, type] = {
+    "fingerprint": str, "config": dict, "target": dict, "probe": dict, "units": int, "warnings": list,
+    "versions": dict,
+}  # fmt: skip
 
 OPENINGS = "openings.json"
 """Which sets of labels the test split has been opened for by imports into other runs (fingerprints)."""
 STAGES = ("activations", "exemplars", "visualisations")
 _NAMED = 20  # unreadable images that are named
+_PUT_BACK = "put a copy in its place; the same labeler run command with another --out writes one at once"
 _GO_ON = "the same labeler run command goes on"
 
 
@@ -37,11 +41,17 @@ def read_run(out: Path) -> dict[str, Any]:
         )
     try:
         data = json.loads(path.read_text())
-    except ValueError:
-        raise RunError(f"{path} is torn; delete {out} and run again.") from None
-    if not isinstance(data, dict) or not data.keys() >= _KEYS:
-        raise RunError(f"{path} is not a run description; delete {out} and run again.")
+    except (ValueError, RecursionError):
+        raise RunError(f"{path} is torn: {_PUT_BACK}.") from None
+    if not _describes_run(data):
+        raise RunError(f"{path} is not a run description: {_PUT_BACK}.")
     return data
+
+
+def _describes_run(data: Any) -> TypeGuard[dict[str, Any]]:
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), kind) for key, kind in _KEYS.items()):
+        return False
+    return isinstance(data["probe"].get("images"), int)
 
 
 def run_status(run: Path) -> dict[str, Any]:

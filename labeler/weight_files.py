@@ -69,15 +69,20 @@ def _checkpoint(path: Path, failure: type[LabelerError]) -> Any:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "nsupported" in str(error) or "global" in str(error).lower():
+    except Exception as error:  # what the unpickler's steps raise on bytes that nobody wrote
+        if _wants_code(error):
             raise failure(
                 f"{path} was refused, because it wants to run code when it is loaded; "
                 "convert its state dict to safetensors."
             ) from None
-        raise failure(f"{path} is not a PyTorch checkpoint; give safetensors.") from None
-    except Exception:  # what the unpickler's steps raise on bytes that nobody wrote
         raise failure(f"{path} is damaged or not a PyTorch checkpoint; give safetensors.") from None
+
+
+def _wants_code(error: Exception) -> bool:
+    """Whether torch refused a checkpoint for what is in it: a global, or a form that always carries code."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "nsupported" in str(error) or "global" in str(error).lower()
+    return isinstance(error, RuntimeError) and "weights_only" in str(error)  # TorchScript, the oldest tar
 
 
 def _is_weight(name: object, value: object) -> bool:

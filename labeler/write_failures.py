@@ -25,8 +25,9 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy's whole sen
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """In this block, what a full or read-only disk makes any library raise is a `RunError` about `place`.
+def writing(place: Path, node: str = "") -> Iterator[None]:
+    """In this block, what a full or read-only disk makes any library raise is a `RunError` about `place`, or
+    about the file that the error names, where that lies elsewhere; of the machine `node`, if that is given.
 
     Raises:
         RunError: one sentence with the cause and what to do. Every other exception passes.
@@ -39,7 +40,8 @@ def writing(place: Path) -> Iterator[None]:
         said = write_failure(error)
         if said is None:
             raise
-        raise RunError(f"{place} cannot be written to ({said}; the same command then goes on.") from None
+        where = f"{_where(error, place)}{f' of {node}' if node else ''}"
+        raise RunError(f"{where} cannot be written to ({said}; the same command then goes on.") from None
 
 
 def write_failure(error: Exception) -> str | None:
@@ -51,6 +53,13 @@ def write_failure(error: Exception) -> str | None:
     if _SHORT_WRITE.search(text):
         return f"a file was not written whole, as on a full disk): {_ROOM}"
     return next((_said(known) for known in _ADVICE if os.strerror(known) in text), None)
+
+
+def _where(error: Exception, place: Path) -> Path | str:
+    named = error.filename if isinstance(error, OSError) else None
+    if not isinstance(named, str | Path) or Path(named).is_relative_to(place):
+        return place
+    return named
 
 
 def _said(number: int) -> str:

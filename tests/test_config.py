@@ -41,6 +41,16 @@ def test_a_wrong_config_is_one_sentence_that_names_the_right_key(
     assert caught.value.exit_code == 2
 
 
+def test_a_space_of_another_width_is_part_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "target: {model: 'timm:x', layers: [a]}\nprobe: {source: 'folder:9.00\u202fAM\u3000\u5199\u771f'}\n",
+        encoding="utf-8",
+    )
+    assert load_config(tmp_path / "c.yaml").probe.source == (
+        f"folder:{tmp_path}/9.00\u202fAM\u3000\u5199\u771f",
+    )
+
+
 def test_overrides_replace_values(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("target: {model: 'timm:x', layers: [a]}\nprobe: {source: 'builtin:scenes'}\n")

@@ -79,6 +79,22 @@ def test_an_error_of_the_work_is_raised_as_it_is(executor: Executor) -> None:
     assert list(executor.map(abs, [-1])) == [1]  # and the executor goes on
 
 
+def test_a_worker_whose_work_raised_holds_no_core_while_the_error_is_looked_at(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> int:
+        raise ConfigError("A sentence.")
+
+    monkeypatch.setattr("labeler.executors.cluster.HIRING_SECONDS", 60.0)
+    looked_at = []
+    with on(cluster.address) as executor:
+        for _ in cluster.worker_nodes:
+            with pytest.raises(ConfigError) as caught:
+                list(executor.map(refuse, [0]))
+            looked_at.append(caught)
+        assert list(executor.map(abs, [-1])) == [1]
+
+
 def dying(log: Path, times: int, ends: int = signal.SIGKILL) -> Callable[[int], int]:
     """Kills the worker that is given item 2, as often as `times`."""
 
@@ -141,6 +157,40 @@ def test_a_node_that_is_lost_costs_the_piece_that_it_had(
     assert sum(begun.values()) <= 9
     assert set(begun) == set(range(8))
     assert capsys.readouterr().out == ""  # stdout is for data, whatever Ray says of its nodes
+
+
+def test_workers_that_went_while_they_had_nothing_to_do_have_lost_nothing() -> None:
+    def rested(number: int) -> int:
+        time.sleep(1)
+        return number
+
+    notes: list[str] = []
+    with cluster_of(1) as cluster:
+        large = cluster.add_node(num_cpus=2, object_store_memory=MEMORY)
+        with on(cluster.address, notes, retries=0) as executor:
+            list(executor.map(rested, range(12)))
+            assert executor._team is not None
+            assert len(executor._team.resting) == 3
+            cluster.remove_node(large, allow_graceful=False)
+            assert list(executor.map(abs, [-1])) == [1]
+    assert notes == []
+
+
+def test_a_cluster_whose_workers_cannot_begin_is_one_sentence(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stillborn:
+        def __init__(self) -> None:
+            raise ModuleNotFoundError("No module named 'labeler'")
+
+        def prepare(self, threads: int) -> str:
+            return ""
+
+    monkeypatch.setattr("labeler.executors.cluster._Worker", Stillborn)
+    with on(cluster.address, retries=0) as executor, pytest.raises(RunError) as caught:
+        list(executor.map(abs, [-1]))
+    assert "install labeler on every node" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

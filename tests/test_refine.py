@@ -152,3 +152,89 @@ def test_failures_are_where_unit_and_label_disagree_worst_first() -> None:
 def test_unreadable_scores_give_no_failures() -> None:
     misses, alarms = failures(np.ones(4, np.float32), np.full(4, np.nan, np.float32), 0.5, 3)
     assert len(misses) == len(alarms) == 0
+
+
+def _best_of_each(*scores: float) -> list[RoundRecord]:
+    return [_round(number + 1, (0, score)) for number, score in enumerate(scores)]
+
+
+def test_patience_counts_the_rounds_since_the_last_better_label() -> None:
+    many = RefineConfig(rounds=9, patience=1)
+    assert not next_step(_best_of_each(0.1, 0.2, 0.3), [0], _passes, many).stop
+    assert next_step(_best_of_each(0.1, 0.4, 0.4), [0], _passes, many).stop
+    assert next_step(_best_of_each(0.1, 0.4, 0.2), [0], _passes, many).stop
+    patient = RefineConfig(rounds=9, patience=2)
+    assert not next_step(_best_of_each(0.3, 0.3), [0], _passes, patient).stop
+    assert not next_step(_best_of_each(0.1, 0.3, 0.3), [0], _passes, patient).stop
+    assert next_step(_best_of_each(0.1, 0.3, 0.3, 0.3), [0], _passes, patient).stop
+
+
+def test_each_way_to_stop_or_to_go_on_is_told() -> None:
+    passing, failing = _best_of_each(0.9), _best_of_each(0.1)
+    found = [
+        next_step(passing, [0], _passes, SETTINGS),
+        next_step([*failing, _round(2), _round(3)], [0], _passes, SETTINGS),
+        next_step([*failing, _round(2)], [0], _passes, SETTINGS),
+        next_step(passing, [0], _passes, SETTINGS, partial=True),
+        next_step(failing, [0], _passes, SETTINGS),
+    ]
+    assert [step.stop for step in found] == [True, True, True, False, False]
+    words = ("would pass on feedback", "all 3 rounds", "no better label in 1", "leaves out", "another round")
+    assert all(word in step.reason for word, step in zip(words, found, strict=True))
+
+
+def test_a_miss_counts_from_the_weakest_tenth_of_the_exemplars_on() -> None:
+    ten = [float(value) for value in range(11)]  # the tenth is 1, the middle 5
+    assert leaves_out([1.0, 1.0], ten, median=0.0) is True
+    assert leaves_out([0.99, 0.99], ten, median=0.0) is False
+    assert leaves_out([0.0, 0.0], [], median=0.0) is False
+
+
+def test_a_miss_counts_from_most_of_the_way_to_the_usual_exemplar_on() -> None:
+    skewed = [1.0, 1.0, 1.0, 1.0, 9.0]  # what counts is the middle one, not the greatest
+    assert leaves_out([0.86, 0.86], skewed, median=0.0)
+    assert not leaves_out([0.84, 0.84], skewed, median=0.0)
+
+
+def test_the_earlier_of_two_labels_with_one_score_stays_the_best() -> None:
+    assert best_per_facet(_best_of_each(0.5, 0.5))[0].text == "r1-0"
+    assert best_per_facet(_best_of_each(0.5, 0.6))[0].text == "r2-0"
+
+
+def test_the_three_words_that_say_most_are_joined_equal_ones_by_name() -> None:
+    words = {"a": 0.2, "b": 0.5, "e": 0.3, "d": 0.3, "c": 0.3}
+    record = RoundRecord(round=1, labels=tuple(_said(text, value) for text, value in words.items()))
+    found = [label.formula for label in joined([record], 0.1)]
+    assert [(formula.op, formula.terms) for formula in found if formula] == [
+        (op, terms) for terms in (("b", "c"), ("b", "d"), ("c", "d")) for op in ("or", "and")
+    ]
+
+
+def test_a_word_is_joined_from_the_smallest_effect_on() -> None:
+    record = RoundRecord(round=1, labels=(_said("a", 0.5), _said("b", 0.125)))
+    assert len(joined([record], 0.125)) == 2
+    assert joined([record], 0.1251) == []
+    unread = Label(text="c", checks={"prediction": CheckResult.not_applicable("no judge knows it")})
+    assert joined([RoundRecord(round=1, labels=(_said("a", 0.5), unread, Label(text="d")))], 0.1) == []
+
+
+def test_what_was_tried_of_one_facet_may_be_tried_of_another() -> None:
+    tried = Formula(op="or", terms=("a", "b"))
+    labels = [_said(text, 0.5, facet) for facet in (0, 1) for text in "ab"]
+    record = RoundRecord(round=1, labels=(*labels, _said("a or b", 0.6, facet=1, formula=tried)))
+    found = [(label.text, label.facet, label.split) for label in joined([record], 0.1)]
+    assert found == [("a or b", 0, "feedback"), ("a and b", 0, "feedback"), ("a and b", 1, "feedback")]
+
+
+def test_the_worst_failures_come_first_and_ties_by_position() -> None:
+    activations = np.array([5, 6, 6, 6, 1, 0, 0, 0, 1, 0], np.float32)
+    scores = np.array([0.0, 0.2, 0.1, 0.1, 0.9, 0.9, 0.8, 0.9, np.nan, 0.5], np.float32)
+    misses, alarms = failures(activations, scores, fires_above=5, count=9)
+    assert misses.tolist() == [2, 3, 1]  # 0 fires at the bound, not above it
+    assert alarms.tolist() == [5, 7, 4, 6, 9]
+    assert [found.tolist() for found in failures(activations, scores, 5, 2)] == [[2, 3], [5, 7]]
+
+
+def test_what_scores_just_the_average_is_a_miss_and_no_false_alarm() -> None:
+    misses, alarms = failures(np.array([9, 0, 0], np.float32), np.full(3, 0.5, np.float32), 5, 3)
+    assert (misses.tolist(), alarms.tolist()) == ([0], [])

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import multiprocessing
 from pathlib import Path
@@ -7,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeler.errors import RunError
-from labeler.storage import fingerprint, hash_order, run_lock, stage_directory, verify_stage, write_atomic
+from labeler.storage import (
+    canonical,
+    fingerprint,
+    hash_order,
+    run_lock,
+    stage_directory,
+    verify_stage,
+    write_atomic,
+)
 
 
 def _build(directory: Path) -> None:
@@ -93,6 +102,13 @@ def test_write_atomic_leaves_no_temporary_file(tmp_path: Path) -> None:
 def test_equal_data_has_one_fingerprint_whatever_the_order_of_keys(data: dict[str, int]) -> None:
     backwards = dict(reversed(list(data.items())))
     assert fingerprint(data) == fingerprint(backwards) == fingerprint(json.loads(json.dumps(data)))
+
+
+def test_a_fingerprint_is_that_of_plain_json_in_utf8() -> None:
+    """Written so, it is the same on every machine and in every version: caches and runs stay found."""
+    assert canonical({"b": [1, "é"], "a": None}) == '{"a":null,"b":[1,"é"]}'.encode()
+    assert fingerprint("a", 1) == hashlib.sha256(b'["a",1]').hexdigest()
+    assert fingerprint("ab") != fingerprint("a", "b")
 
 
 @given(st.lists(st.integers(), unique=True, min_size=1), st.integers(0, 5), st.data())

@@ -64,6 +64,18 @@ def test_every_cause_has_its_advice(tmp_path: Path, error: OSError, says: str) -
         raise error
 
 
+def test_the_disk_that_is_full_is_the_one_that_is_named(tmp_path: Path) -> None:
+    elsewhere = OSError(errno.EROFS, "Read-only file system", "/home/somebody/.cache")
+    with pytest.raises(RunError, match=r"^/home/somebody/\.cache cannot be written"), writing(tmp_path):
+        raise elsewhere
+    inside = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / ".run.json.7.incomplete"))
+    with pytest.raises(RunError) as caught, writing(tmp_path):
+        raise inside
+    assert str(caught.value).startswith(f"{tmp_path} cannot")
+    with pytest.raises(RunError, match=r" of node-7 cannot be written"), writing(tmp_path, "node-7"):
+        raise inside
+
+
 @pytest.mark.parametrize(
     "error",
     [FileNotFoundError(errno.ENOENT, "gone"), ValueError("wrong"), UsageError("No space left on device")],

@@ -204,9 +204,8 @@ def _edges(codes: Tensor) -> tuple[Tensor, Tensor]:
     """Lower and upper end of buckets, float64."""
     size = codes.abs()
     inner = ((size + _BELOW_FIRST) << _SHIFT).to(torch.int32).view(torch.float32).to(torch.float64)
-    # 0x7F800000 is the bit pattern of infinity: no finite value lies beyond.
-    outer_bits = ((size + 1 + _BELOW_FIRST) << _SHIFT).clamp(max=0x7F800000)
-    outer = outer_bits.to(torch.int32).view(torch.float32).to(torch.float64)
+    # The last bucket of finite values ends at infinity.
+    outer = ((size + 1 + _BELOW_FIRST) << _SHIFT).to(torch.int32).view(torch.float32).to(torch.float64)
     inner = inner.where(size > 1, 0.0)
     outer = outer.where(size > 0, 0.0)
     return torch.where(codes < 0, -outer, inner), torch.where(codes < 0, -inner, outer)

@@ -14,9 +14,15 @@ _ADVICE = {
     sqlite3.SQLITE_IOERR: "look after its disk (room, quota, ulimit -f); the same command then goes on",
     sqlite3.SQLITE_READONLY: "make it writable; the same command then goes on",
     sqlite3.SQLITE_CANTOPEN: "make it and its directory readable and writable",
+    sqlite3.SQLITE_PERM: "make it and its directory readable and writable",
     sqlite3.SQLITE_BUSY: "wait until no other process writes to it; the same command then goes on",
+    sqlite3.SQLITE_LOCKED: "wait until no other process writes to it; the same command then goes on",
+    sqlite3.SQLITE_PROTOCOL: "move the run off a network file system; the same command then goes on",
+    sqlite3.SQLITE_NOMEM: "free memory; the same command then goes on",
 }
 _WRITES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+_AGAIN = "nothing says that it is damaged: give the same command again"
 MEND = (
     "put a copy in its place, or delete it with its -wal and -shm and run again: the stages stay, labels are"
     " asked for anew"
@@ -26,10 +32,15 @@ MEND = (
 
 def failed(path: Path, error: sqlite3.Error) -> RunError:
     """The error to raise in place of SQLite's own."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the rest are finer causes
+    # Python itself raises errors without a code: of text that is no UTF-8, or of a connection that is closed.
+    misused = isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError)
+    unknown = sqlite3.SQLITE_MISUSE if misused else sqlite3.SQLITE_CORRUPT
+    code = getattr(error, "sqlite_errorcode", unknown) & 0xFF  # the rest are finer causes
     if code in _WRITES:
         return RunError(f"{path} cannot be written to ({error}): {_ADVICE[code]}.")
-    return RunError(f"{path} is not a readable catalogue ({error}): {_ADVICE.get(code, MEND)}.")
+    if code in _DAMAGE:
+        return RunError(f"{path} is not a readable catalogue ({error}): {MEND}.")
+    return RunError(f"{path} cannot be used now ({error}): {_ADVICE.get(code, _AGAIN)}.")
 
 
 def reading_address(path: Path) -> str:

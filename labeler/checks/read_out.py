@@ -27,7 +27,6 @@ RIDGE = 0.1
 EXEMPLARS_COUNT = 1.5
 """So many times as high as it is, an exemplars' standing is held against the pictures': photographs show
 other things as well. Clean units of EfficientNet-Lite0 have medians of 5.8 and 7.3."""
-_NARROW = 0.5  # of the median spread of read-outs over owners; a unit whose kind nobody shows varies by noise
 _FLOOR = 1e-4  # of a module's largest variance; below it a component is not made as large as the others
 _NORMAL = 1.4826  # a normal's standard deviation over its median absolute deviation
 _LEAST = 4  # places for each component, or the regression has none to spare
@@ -149,9 +148,9 @@ def standings(
 ) -> Floats:
     """How far a unit's read-out of its own images stands above those of other units, ``(r,)``.
 
-    In standard deviations over the unrelated units, each unit's read-out by its mean and spread over all
-    owners first, that no unit is everybody's. The images are standardised among themselves: pictures are out
-    of domain for every layer. NaN for units without any, or with fewer than `MIN_PICTURED_UNITS` - 1 others.
+    In standard deviations over the unrelated units. The images are standardised among themselves: pictures
+    are out of domain for every layer. NaN for units without any, or with fewer than `MIN_PICTURED_UNITS` - 1
+    others.
     """
     units = len(related_rr)
     found_r = np.full(units, np.nan)
@@ -160,10 +159,6 @@ def standings(
         return found_r
     read_nr = _standardised(read_out.components(codes_nd).astype(np.float64)) @ read_out.weights_cr
     mean_or = np.stack([read_nr[owner_n == owner].mean(axis=0) for owner in owners])
-    spread_r = mean_or.std(axis=0)
-    mean_or = (mean_or - mean_or.mean(axis=0)) / np.maximum(
-        spread_r, max(_NARROW * np.median(spread_r), 1e-9)
-    )
     for place, owner in enumerate(owners.tolist()):
         others = mean_or[place][~related_rr[owner]]
         if len(others) >= MIN_PICTURED_UNITS - 1 and others.std() > 0:

@@ -124,12 +124,14 @@ class _Team:
     resting: list[Any] = field(default_factory=list)
     coming: dict[Any, Any] = field(default_factory=dict)  # reference -> worker
     working: dict[Any, tuple[Any, int]] = field(default_factory=dict)  # reference -> worker, place
+    stillborn: int = 0  # that ended before they came, since the last one came
 
     def work(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """See `RayExecutor.as_finished`."""
         waiting = deque(range(len(items)))
         losses = [0] * len(items)
         left = len(items)
+        self._call()
         try:
             while left:
                 self._hire(left)
@@ -138,15 +140,17 @@ class _Team:
                 if ended in self.coming:
                     self._welcome(ended)
                     continue
-                worker, place = self.working.pop(ended)
+                worker, place = self.working[ended]  # where the work raises, it goes with the others
                 try:
                     result = self._result(ended)
                 except _LostError as lost:
+                    del self.working[ended]
                     self._let_go(worker)
                     losses[place] += 1
                     self._count(losses[place], lost)
                     waiting.appendleft(place)
                     continue
+                del self.working[ended]
                 self.resting.append(worker)
                 self._set_to_work(function, items, waiting)  # before the caller looks at the result
                 left -= 1
@@ -155,6 +159,18 @@ class _Team:
             for worker, _ in self.working.values():  # the caller has had enough, or something failed
                 self._let_go(worker)
             self.working.clear()
+
+    def _call(self) -> None:
+        """Dismiss those at rest that went with their nodes since: they had no piece that could be lost."""
+        called = {worker.prepare.remote(self.settings.cpus): worker for worker in self.resting}
+        self.resting.clear()
+        for reference, worker in called.items():
+            try:
+                self._result(reference)
+            except _LostError:
+                self._let_go(worker)
+            else:
+                self.resting.append(worker)
 
     def _set_to_work(
         self, function: Callable[[Item], Result], items: Sequence[Item], waiting: deque[int]
@@ -206,18 +222,31 @@ class _Team:
         return ready[0]
 
     def _welcome(self, ended: Any) -> None:
-        worker = self.coming.pop(ended)
+        worker = self.coming[ended]
         try:
             other = self._result(ended)
-        except _LostError:
+        except _LostError as lost:
+            del self.coming[ended]
             self._let_go(worker)  # its node went; another is hired in its place
+            self._count_stillborn(lost)
             return
+        self.stillborn = 0
         if other != _versions():
             raise RunError(
                 f"A worker of the Ray cluster has {other}, this machine {_versions()}; install the same on "
                 "every node, and run again to go on."
             )
+        del self.coming[ended]
         self.resting.append(worker)
+
+    def _count_stillborn(self, lost: _LostError) -> None:
+        """Where nobody works and more have ended than a lost node takes along, no worker will ever come."""
+        self.stillborn += 1
+        if not (self.resting or self.working) and self.stillborn > self.settings.retries + len(self.coming):
+            raise RunError(
+                f"{self.stillborn} workers of the Ray cluster ended before they could begin (last: {lost}); "
+                "install labeler on every node, see that a worker's memory is there, and run again to go on."
+            )
 
     def _result(self, reference: Any) -> Any:
         errors = self.ray.exceptions

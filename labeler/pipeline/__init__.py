@@ -15,7 +15,7 @@ from labeler.config import Config
 from labeler.executors import open_executor
 from labeler.pipeline.bench import Bench
 from labeler.pipeline.evidence import evidence_stage
-from labeler.pipeline.inputs import Inputs, claim_run, load_inputs, restrict_units
+from labeler.pipeline.inputs import Inputs, check_apart, claim_run, load_inputs, restrict_units
 from labeler.pipeline.pass_stage import activations_stage, index_stage
 from labeler.pipeline.paths import paths_stage
 from labeler.pipeline.pictures import Pictures, pictures_stage
@@ -61,6 +61,7 @@ def run_pipeline(
     config = checked_endpoint(config)
     limit = None if budget is None else parse_limit(budget, config.propose.prices)
     keep_freed_memory()
+    check_apart(out, config)
     with run_lock(out):
         inputs = load_inputs(restrict_units(config, units), trust_code=trust_code)
         claim_run(out, inputs)

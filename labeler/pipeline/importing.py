@@ -26,6 +26,7 @@ from labeler.pipeline.inputs import LABELS, Inputs, claim_run, load_inputs
 from labeler.pipeline.progress import Reporter, SilentReporter
 from labeler.run_directory import OPENINGS, read_openings, read_run
 from labeler.storage import MANIFEST, file_sha256, run_lock, write_atomic
+from labeler.verification import blaming_damage
 
 _STAGES = ("activations", "index", "exemplars", "unit-vectors", "visualisations")
 
@@ -83,7 +84,8 @@ def import_labels(
         _take_over(run, out)
         try:
             _count_from(run, out)
-            complete_run(out, inputs, reporter)
+            with blaming_damage(out), blaming_damage(run):  # what is broken there was taken over
+                complete_run(out, inputs, reporter)
         finally:
             openings = _tell(run, out, reporter)
     found = inputs.labels
@@ -163,7 +165,9 @@ def _link(source: str | Path, copy: str | Path) -> None:
     try:
         os.link(source, copy)
     except OSError:  # another disk, or one without hard links
-        shutil.copyfile(source, copy)
+        draft = Path(copy).with_name(f".{Path(copy).name}.incomplete")
+        shutil.copyfile(source, draft)
+        draft.replace(copy)
 
 
 def _count_from(run: Path, out: Path) -> None:

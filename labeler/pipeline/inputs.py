@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from labeler.visualise.precision import resolved
 
 ANNOTATIONS = "annotations"
 LABELS = "labels."  # how the name of imported labels begins in a run directory
+_LISTED = {"folder": "", "coco_panoptic": "images", "masks": "images"}
+"""Where sources look for whatever images there are; in hidden directories they do not."""
 _PACKAGES = ("labeler", "torch", "torchvision", "open_clip_torch", "timm", "faiss-cpu", "numpy", "pillow")
 
 
@@ -125,6 +128,22 @@ def restrict_units(config: Config, units: tuple[str, ...]) -> Config:
     if not units:
         return config
     return config.model_copy(update={"target": config.target.restricted(chosen[False], chosen[True])})
+
+
+def check_apart(out: Path, config: Config) -> None:
+    """Refuse a run directory among the probe's images: its own pictures would be some of them next time.
+
+    Raises:
+        RunError: when `out` lies below a directory whose images are listed.
+    """
+    place = Path(os.path.realpath(out))  # Path.resolve raises where links go round
+    for source in config.probe.source:
+        kind, _, path = source.partition(":")
+        root = Path(os.path.realpath(Path(path, _LISTED.get(kind, ""))))
+        if kind not in _LISTED or not place.is_relative_to(root):
+            continue
+        if not any(part.startswith(".") for part in place.relative_to(root).parts):
+            raise RunError(f"{out} lies among the images of {source}; give an --out that does not.")
 
 
 def claim_run(out: Path, inputs: Inputs) -> None:

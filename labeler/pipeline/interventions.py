@@ -45,8 +45,7 @@ def intervene(
         progress: told after every batch how many of the sources are finished, or after every piece.
         executor: who makes the images and shows them.
     """
-    inputs = bench.inputs
-    config = inputs.config
+    inputs, config = bench.inputs, bench.inputs.config
     concepts = _concepts(bench, labels)
     if not config.checks.interventions or not concepts:
         return {}

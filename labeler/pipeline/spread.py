@@ -9,6 +9,7 @@ run that is killed goes on with the pieces that it has.
 from __future__ import annotations
 
 import io
+import platform
 import shutil
 import tarfile
 import tempfile
@@ -25,7 +26,8 @@ from labeler.executors import LOCAL
 from labeler.pipeline.inputs import Inputs
 from labeler.pipeline.recipe import Recipe
 from labeler.seams import Executor, Progress
-from labeler.storage import fingerprint, stage_directory
+from labeler.storage import fingerprint, stage_directory, verify_stage
+from labeler.write_failures import writing
 
 Item = TypeVar("Item")
 Plan = TypeVar("Plan")
@@ -149,7 +151,7 @@ class Spread:
         progress: Progress | None,
     ) -> None:
         keeper = _Keeper(self.run, name, key, len(items))
-        missing = [number for number in range(len(items)) if not keeper.place(number).is_dir()]
+        missing = [number for number in range(len(items)) if not keeper.has(number)]
         done = len(items) - len(missing)
         report = progress or _ignore
         report(done, len(items))
@@ -184,6 +186,13 @@ class _Keeper:
         name, key = self._named(number)
         return self.run / "stages" / f"{name}-{key[:12]}"
 
+    def has(self, number: int) -> bool:
+        """Whether a piece is there as it was written; one that is damaged goes, to be done again."""
+        place = self.place(number)
+        if place.is_dir() and verify_stage(place):
+            shutil.rmtree(place)
+        return place.is_dir()
+
     def keep(self, number: int, files: NDArray[np.uint8]) -> None:
         """Write a piece."""
         name, key = self._named(number)
@@ -200,7 +209,8 @@ class _Keeper:
 
 def _packed(work: Work[Item], recipe: Recipe, item: Item) -> NDArray[np.uint8]:
     """The files of one piece as an uncompressed tar, (bytes,): what comes back is one array."""
-    with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
+    place = Path(tempfile.gettempdir())
+    with writing(place, platform.node()), tempfile.TemporaryDirectory(prefix="labeler-") as folder:
         work(recipe.inputs(), item, Path(folder), _ignore)
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w") as archive:

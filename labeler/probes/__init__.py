@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labeler.config import ProbeConfig
 from labeler.errors import ProbeError, UnknownNameError
+from labeler.printable import is_printable
 from labeler.probes.colours import with_colours
 from labeler.probes.combined import CombinedProbe
 from labeler.probes.files import in_short
@@ -70,7 +71,7 @@ def _load(source: str, config: ProbeConfig, seed: int, names: Counter[str]) -> P
     for concept in probe.concepts:
         for word in (concept.name, *concept.synonyms):
             # It goes to prompts, pages and the database: half a surrogate cannot be stored, a bidi mark lies.
-            if not word.strip() or not word.isprintable() or len(word) > _LONGEST_NAME:
+            if not word.strip() or not is_printable(word) or len(word) > _LONGEST_NAME:
                 raise ProbeError(
                     f"{in_short(source)} names a concept {in_short(word)!r}; a name is one line of at most "
                     f"{_LONGEST_NAME} characters that can be printed."

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from labeler.errors import ProbeError
+from labeler.printable import is_printable
 from labeler.probes.decode import decode_image, decode_mask
 from labeler.probes.files import LONGEST_NAME, directory, hash_files, in_short, list_files
 from labeler.records import Kind
@@ -265,7 +266,7 @@ def _inside(name: str, path: Path) -> str:
     """`name` when it stays below the directory that it is relative to."""
     parts = PurePosixPath(name).parts
     climbs = not parts or parts[0] == "/" or ".." in parts or "\\" in name
-    if climbs or not name.isprintable() or len(name) > LONGEST_NAME:
+    if climbs or not is_printable(name) or len(name) > LONGEST_NAME:
         raise ProbeError(f"{path} names the file {in_short(name)!r}, which does not lie below images.")
     return PurePosixPath(name).as_posix()
 

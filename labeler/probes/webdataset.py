@@ -28,6 +28,7 @@ from typing import Final
 from PIL.Image import Image
 
 from labeler.errors import ProbeError, UnreadableImageError
+from labeler.printable import is_printable
 from labeler.probes.decode import MAX_BYTES, decode_image_bytes
 from labeler.probes.files import LONGEST_NAME, in_short
 from labeler.seams import Annotation, Concept, ProbeImage
@@ -210,7 +211,7 @@ def _key_and_type(name: str) -> tuple[str, str] | None:
 def _check_plain(info: tarfile.TarInfo, shard: Path) -> None:
     parts = PurePosixPath(info.name).parts
     climbs = parts[0] == "/" or ".." in parts or "\\" in info.name
-    if climbs or not info.name.isprintable() or len(info.name) > LONGEST_NAME:
+    if climbs or not is_printable(info.name) or len(info.name) > LONGEST_NAME:
         shown = ascii(in_short(info.name))
         raise ProbeError(f"{shard} has a member called {shown}; pack it with plain relative names.")
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():

@@ -171,9 +171,23 @@ def _bring(source: str, destination: str) -> None:
     try:
         os.link(source, destination)
     except FileExistsError:
-        return
+        if not _is_same(source, destination):
+            _copy(source, destination)
     except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, destination)
+        _copy(source, destination)
+
+
+def _is_same(source: str, destination: str) -> bool:
+    """False of a copy that was cut short, and of what was brought before a damaged picture was mended."""
+    one, other = os.stat(source), os.stat(destination)
+    unchanged = (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+    return unchanged or os.path.samestat(one, other)
+
+
+def _copy(source: str, destination: str) -> None:
+    draft = f"{destination}.{os.getpid()}.incomplete"
+    shutil.copy2(source, draft)  # with its time
+    os.replace(draft, destination)
 
 
 def _write(path: Path, text: str) -> None:

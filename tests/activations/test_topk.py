@@ -102,3 +102,58 @@ def test_misfits_are_refused():
         running.merge(RunningTopK(3, 4))
     with pytest.raises(ActivationError, match="at least 1"):
         RunningTopK(3, 0)
+
+
+@pytest.mark.parametrize("ids", [[0, -1], [-1, 5], [2**32, 0], [7, 2**32]])
+def test_one_id_out_of_range_is_enough_to_refuse_a_batch(ids):
+    running = RunningTopK(1, 2)
+    with pytest.raises(ActivationError, match="ids must lie"):
+        running.add(torch.ones(2, 1), torch.tensor(ids))
+    assert running.result()[1].tolist() == [[-1, -1]]
+    running.add(torch.ones(2, 1), torch.tensor([2**32 - 1, 0]))
+    assert running.result()[1].tolist() == [[0, 2**32 - 1]]
+    running.add(torch.ones(0, 1), torch.tensor([], dtype=torch.int64))
+
+
+def test_the_state_holds_a_few_more_than_k_and_no_more_the_longer_k_is():
+    assert RunningTopK(2, 1)._keys_uk.shape == (2, 65)
+    assert RunningTopK(2, 1000)._keys_uk.shape == (2, 2000)
+
+
+def test_what_joins_must_have_the_same_k_and_the_same_units():
+    for other in (RunningTopK(3, 3), RunningTopK(2, 2), RunningTopK(2, 3)):
+        with pytest.raises(ActivationError, match="cannot join"):
+            RunningTopK(3, 2).merge(other)
+    with pytest.raises(ActivationError, match="do not fit 3 units"):
+        RunningTopK(3, 2).add(torch.zeros(2, 3), torch.arange(3))
+
+
+def test_one_of_each_unit_is_kept_where_k_is_one():
+    running = RunningTopK(2, 1)
+    running.add(torch.tensor([[1.0, -5.0], [3.0, -6.0]]), torch.tensor([4, 2]))
+    values_uk, ids_uk = running.result()
+    assert (values_uk.tolist(), ids_uk.tolist()) == ([[3.0], [-5.0]], [[2], [4]])
+
+
+def test_what_joined_another_stays_as_it_was():
+    one, other = RunningTopK(1, 2), RunningTopK(1, 2)
+    other.add(torch.tensor([[1.0], [2.0], [3.0]]), torch.arange(3))
+    one.merge(other)
+    one.add(torch.tensor([[9.0]]), torch.tensor([9]))
+    assert [part.result()[1].tolist() for part in (one, other)] == [[[9, 2]], [[2, 1]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_values_of_any_precision_are_ranked(dtype):
+    running = RunningTopK(1, 2)
+    running.add(torch.tensor([[0.5], [-1.0], [2.0]], dtype=dtype), torch.arange(3, dtype=torch.int32))
+    values_uk, ids_uk = running.result()
+    assert (values_uk.tolist(), ids_uk.tolist()) == ([[2.0, 0.5]], [[2, 0]])
+    assert values_uk.dtype == torch.float32
+
+
+def test_nothing_is_counted_twice_where_the_best_come_last():
+    running = RunningTopK(1, 3)
+    for image in range(200):
+        running.add(torch.tensor([[float(image)]]), torch.tensor([image]))
+        assert running.result()[1].tolist() == [[image, max(image - 1, -1), max(image - 2, -1)]]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from labeler.catalogue import CatalogueStore, Selection
+from labeler.catalogue.files import failed
 from labeler.errors import CatalogueError, RunError
 from labeler.records import (
     CheckResult,
@@ -120,6 +121,31 @@ def test_a_file_that_is_no_catalogue_is_refused_in_one_sentence(tmp_path: Path) 
         CatalogueStore(tmp_path / "catalogue.db", read_only=True)
     with pytest.raises(RunError, match="There is no catalogue"):
         CatalogueStore(tmp_path / "other.db", read_only=True)
+
+
+def coded(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("as SQLite says")
+    error.sqlite_errorcode = code
+    return error
+
+
+WHOLE = [
+    *map(coded, (sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_PERM)),
+    *map(coded, (sqlite3.SQLITE_BUSY_SNAPSHOT, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_TOOBIG)),
+    sqlite3.ProgrammingError("Cannot operate on a closed database."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", WHOLE)
+def test_nobody_is_told_to_delete_a_catalogue_that_is_whole(error: sqlite3.Error) -> None:
+    assert "delete" not in str(failed(Path("catalogue.db"), error))
+
+
+@pytest.mark.parametrize(
+    "error", [coded(sqlite3.SQLITE_CORRUPT_INDEX), sqlite3.OperationalError("Could not decode to UTF-8")]
+)
+def test_of_a_damaged_catalogue_it_is_said_how_to_mend_it(error: sqlite3.Error) -> None:
+    assert "put a copy in its place" in str(failed(Path("catalogue.db"), error))
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import platform
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -97,6 +101,21 @@ def test_what_is_finished_is_not_done_again_and_nothing_is_left_of_the_pieces(sp
     assert not list(spread_run.run.rglob("*.incomplete"))
 
 
+def test_a_kept_piece_that_was_damaged_is_done_again(
+    toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    assert run_with(Elsewhere(5, last=2), toy_run, out, monkeypatch).code == 130
+    damaged, _ = out.glob("stages/piece-activations-*/files.tar")
+    data = bytearray(damaged.read_bytes())
+    for header in re.finditer(rb"\x93NUMPY", bytes(data)):
+        data[header.start() + 131] ^= 1  # of the first number: the archive stays one that can be read
+    damaged.write_bytes(data)
+    assert run_with(Elsewhere(5, last=4), toy_run, out, monkeypatch).code == 130
+    (made,) = out.glob("stages/activations-????????????")
+    assert files_of(made) == files_of(toy_run.run / "stages" / made.name)
+
+
 def test_a_node_with_other_files_is_one_sentence(toy_run: ToyRun, tmp_path: Path) -> None:
     from labeler.config_file import load_config
     from labeler.pipeline.inputs import load_inputs
@@ -112,6 +131,20 @@ def test_a_node_with_other_files_is_one_sentence(toy_run: ToyRun, tmp_path: Path
             other.inputs()
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_of_a_node_is_not_taken_for_that_of_the_run(toy_run: ToyRun) -> None:
+    from labeler.config_file import load_config
+    from labeler.pipeline.inputs import load_inputs
+    from tests.e2e.toy_run import NETWORK
+
+    def fill(inputs: object, item: int, directory: Path, progress: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recipe = Recipe.of(load_inputs(load_config(toy_run.config, ()), trust_code=NETWORK))
+    with pytest.raises(RunError) as caught:
+        spread._packed(fill, recipe, 0)
+    assert str(caught.value).startswith(f"{tempfile.gettempdir()} of {platform.node()} cannot be written to")
 
 
 def test_nothing_of_an_endpoint_travels(toy_run: ToyRun) -> None:

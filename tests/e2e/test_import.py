@@ -59,6 +59,14 @@ def judged(toy_run: ToyRun, tmp_path_factory: pytest.TempPathFactory) -> Judged:
     return Judged(run, before, right.json, wrong.json)
 
 
+def test_a_run_that_is_damaged_is_named_and_not_taken_for_a_mistake(toy_run: ToyRun, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(toy_run.run, tmp_path / "run"))
+    (path,) = run.glob("stages/activations-*/layer-000.safetensors")
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    said = sentence(import_into(write_csv(tmp_path / "labels.csv", TRUE), run), ERROR)
+    assert said.startswith(f"{path} is not what was written: delete {path.parent}")
+
+
 def accepted(run: str) -> dict[str, list[str]]:
     with Catalogue.open(run) as catalogue:
         return {

@@ -25,7 +25,7 @@ def test_a_finished_run_is_what_was_written(run: Path) -> None:
     assert outcome.json["units"] == 12
     assert outcome.json["stages"] == len(list((run / "stages").iterdir()))
     assert outcome.json["pictures"] == len(list((run / "images").iterdir())) > 20
-    assert "all is as it was written" in labeler("verify", run).out
+    assert "stages and pictures are what was written" in labeler("verify", run).out
     assert {name: data for name, data in files_of(run).items() if name in before} == before
 
 

@@ -49,6 +49,17 @@ def pictures(folder: Path, count: int = 3) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("out", [".", "run", "deeper/run"])
+def test_a_run_among_its_own_images_is_refused_before_it_adds_to_them(tmp_path: Path, out: str) -> None:
+    photographs = pictures(tmp_path / "photographs")
+    before = files_of(photographs)
+    data = {**toy_config(), "probe": {"source": "folder:photographs"}}
+    outcome = run_toy(write_config(tmp_path, data), photographs / out)
+    assert "lies among the images" in sentence(outcome, ERROR)
+    assert files_of(photographs) == before
+    assert sorted(path.name for path in photographs.iterdir()) == sorted(before)
+
+
 @pytest.mark.parametrize(
     ("change", "code", "says"),
     [

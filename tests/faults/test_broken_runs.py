@@ -22,7 +22,7 @@ from tests.e2e.test_wrong_input import ERROR, sentence
 from tests.e2e.toy_run import Outcome, labeler, rows_of
 from tests.faults.kills import Bench, different
 from tests.faults.medium import mounted
-from tests.faults.warm import Ended
+from tests.faults.warm import Ended, Kill
 
 LARGE = 300_000  # KiB
 
@@ -347,6 +347,24 @@ def test_verdicts_without_their_gate_are_not_called_finished(made: Bench, run: P
         connection.execute("DELETE FROM meta WHERE key = 'gate'")
     connection.close()
     assert "goes on" in status_of(run)["next"]
+    goes_on(made, run)
+
+
+@pytest.mark.parametrize("changed", [{"probe": []}, {"units": "7"}, {"probe": {"images": None}}, None])
+def test_a_damaged_description_is_one_sentence_and_costs_nothing_of_the_run(
+    made: Bench, run: Path, tmp_path: Path, changed: dict[str, Any] | None
+) -> None:
+    path = run / "run.json"
+    data = path.read_bytes()
+    path.write_text('{"config":' if changed is None else json.dumps(json.loads(data) | changed))
+    for command in (("status",), ("report",), ("verify",)):
+        assert f"{path} is" in sentence(labeler(*command, run), ERROR)
+    code, broken = doctor(made, run)
+    assert code == 1
+    assert "another --out" in broken[0]
+    other = tmp_path / "other"
+    assert made.run(other, kill=Kill("SIGKILL", 0.0, "activations")).code == -9
+    shutil.copyfile(other / "run.json", path)  # as the sentence says
     goes_on(made, run)
 
 

@@ -326,6 +326,20 @@ def test_an_earlier_report_leaves_no_page_behind(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "report" / "layers").iterdir()} == {"new-1.html"}
 
 
+@pytest.mark.parametrize("shown", [b"", b"\xff" * 300])
+def test_a_picture_of_an_earlier_report_that_is_damaged_is_brought_again(
+    tmp_path: Path, shown: bytes
+) -> None:
+    tile = ImageStore(tmp_path / "images").put(Image.new("RGB", (32, 32), "red"))
+    stored = tmp_path / "images" / tile
+    for _ in range(2):
+        build_report([record("a", 0, tile)], INFO, tmp_path / "images", tmp_path / "site")
+        brought = tmp_path / "site" / "images" / tile
+        assert brought.read_bytes() == stored.read_bytes()
+        brought.unlink()
+        brought.write_bytes(shown)  # a copy that was cut short, or the one from before `stored` was mended
+
+
 def test_a_name_that_is_a_path_brings_no_file_out_of_the_run(tmp_path: Path) -> None:
     ImageStore(tmp_path / "run" / "images").put(Image.new("RGB", (8, 8)))
     (tmp_path / "run" / "secret.webp").write_bytes(b"secret")

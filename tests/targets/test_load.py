@@ -134,6 +134,12 @@ def test_checkpoint_that_wants_to_run_code_is_refused_and_does_not(tmp_path, sav
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_checkpoint_that_carries_code_of_torchs_own_is_refused_as_such(tmp_path):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(tmp_path / "script.pt"))
+    with pytest.raises(TargetError, match=r"script\.pt.*run code.*safetensors"):
+        load("torchvision:squeezenet1_1", "features.3", weights=str(tmp_path / "script.pt"))
+
+
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04" + bytes(60)])
 def test_damaged_weight_file_is_one_sentence(tmp_path, name, data):
