@@ -2,7 +2,8 @@
 
 On planted networks the truth is known. A facet stands for the term that more of its exemplars show, by the
 annotations. What a picture shows is asked of the encoder: the one of the two terms that it is more like,
-each in standard deviations over the run's pictures. Intervals are bootstraps over networks and, within each,
+each in standard deviations over the run's pictures (``pictures_right``); and told that there is one of each,
+which facet's pictures show which (``one_each``). Intervals are bootstraps over networks and, within each,
 over units, 95 %.
 """
 
@@ -36,12 +37,15 @@ class Parted:
         label: the truth.
         terms: that each facet stands for, in the facets' order; empty for one that shows neither.
         shown: for every facet's pictures, whether each shows the facet's own term.
+        lead: how much more like the pictures are to their own facets' terms than to each other's; None where
+            there are no two such facets with pictures.
     """
 
     network: str
     label: str
     terms: tuple[str, ...]
     shown: tuple[tuple[bool, ...], ...]
+    lead: float | None = None
 
     @property
     def split(self) -> bool:
@@ -80,14 +84,21 @@ def parted(
 ) -> Parted:
     """What the facets of one unit are, and what their pictures show."""
     terms, shown = [], []
+    leads: dict[str, list[float]] = {term: [] for term in truth.terms}
     for facet in record.facets:
         images = [item.image for item in record.exemplars if item.facet == facet.index]
         term = _term(truth, images, opened)
         pictures = [item for item in record.visualisations if item.facet == facet.index and not item.second]
         other = next((word for word in truth.terms if word != term), "")
         terms.append(term)
-        shown.append(tuple(reader.prefers(picture, term, other) for picture in pictures if picture.tile))
-    return Parted(network, truth.label, tuple(terms), tuple(shown))
+        drawn = [picture for picture in pictures if picture.tile]
+        own = [reader.lead(picture, term, other) for picture in drawn] if term else []
+        shown.append(tuple(lead > 0 for lead in own) if term else (False,) * len(drawn))
+        if term:
+            leads[term] += own
+    known = all(leads.values())
+    lead = sum(float(np.mean(own)) for own in leads.values()) if known else None
+    return Parted(network, truth.label, tuple(terms), tuple(shown), lead)
 
 
 def _term(truth: Truth, images: Sequence[int], opened: OpenedRun) -> str:
@@ -116,10 +127,10 @@ class PictureReader:
         self._pictures_nd = embed_pictures(self._encoder, images)
         self._scores: dict[str, NDArray[np.float32]] = {}
 
-    def prefers(self, picture: Visualisation, word: str, other: str) -> bool:
-        """Whether a picture shows `word` rather than `other`."""
+    def lead(self, picture: Visualisation, word: str, other: str) -> float:
+        """By how much a picture shows `word` rather than `other`, in standard deviations."""
         row = self._row[str(picture.tile)]
-        return bool(word and other and self._of(word)[row] > self._of(other)[row])
+        return float(self._of(word)[row] - self._of(other)[row])
 
     def _of(self, word: str) -> NDArray[np.float32]:
         """How like every picture is to a word, standardised, ``(n,)``."""
@@ -146,6 +157,9 @@ def summarise(found: Sequence[Parted], singles: Sequence[tuple[str, bool]]) -> R
                 np.array([float(hit) for one in of(n) if one.split for own in one.shown for hit in own])
                 for n in networks
             ]
+        ),
+        "one_each": nested_mean(
+            [np.array([float(one.lead > 0) for one in of(n) if one.lead is not None]) for n in networks]
         ),
         "both_shown": nested_mean(
             [np.array([float(one.both_shown) for one in of(n) if one.split]) for n in networks]

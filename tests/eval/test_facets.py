@@ -41,3 +41,14 @@ def test_pictures_count_of_units_that_are_split():
     assert found.figures["pictures_right"] == pytest.approx(5 / 8)
     assert found.figures["both_shown"] == pytest.approx(1 / 2)
     assert found.figures["singles_split"] == pytest.approx(1 / 3)
+
+
+def test_one_each_asks_which_facet_shows_which():
+    units = [
+        facets.Parted(
+            "planted-5", "a or b", ("a", "b"), ((True,), (False,)), 0.4
+        ),  # wrong by itself, right as a pair
+        facets.Parted("planted-5", "a or b", ("a", "b"), ((False,), (False,)), -1.0),
+        facets.Parted("planted-5", "a or b", ("a",), ((True,),), None),
+    ]
+    assert facets.summarise(units, [("planted-5", False)]).figures["one_each"] == pytest.approx(1 / 2)

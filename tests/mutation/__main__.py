@@ -46,7 +46,6 @@ SUITES = (
         ("tests/checks/test_calibration_by_hand.py", "tests/checks/test_calibration.py"),
         ("Line", "Domain", "Calibration", "refit", "_sigmoid", "expected_precision_cut"),  # what a run uses
     ),
-    Suite("labeler/checks/decoys.py", ("tests/checks/test_decoys.py",)),
     Suite("labeler/refine.py", ("tests/test_refine.py",)),
     Suite(WIRE, ("tests/propose/endpoint/test_wire.py",), ("Question", "Answer")),
     Suite("labeler/propose/endpoint/caller.py", ("tests/propose/endpoint/test_wire.py",), ("Caller.key",)),
