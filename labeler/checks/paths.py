@@ -90,7 +90,7 @@ class PathLikeness:
             known(self.similarity_u[row]),
             known(self.stability_u[row]),
             known(self.range_percentile_u[row]),
-            median(self.percentile_u),
+            quantile(self.percentile_u, 0.5),
             self.why,
         )
 
@@ -100,10 +100,10 @@ def known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def median(values_u: Floats) -> float | None:
+def quantile(values_u: Floats, share: float) -> float | None:
     """Of the finite ones; None without any."""
     finite_u = values_u[np.isfinite(values_u)]
-    return float(np.median(finite_u)) if len(finite_u) else None
+    return float(np.quantile(finite_u, share)) if len(finite_u) else None
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class PathSignals:
     """What `PathLikeness` says of one unit; None where something is missing, `why` where it says nothing.
 
     `usual` is the median percentile of the layer. The standings are those of `Standings`, with the
-    median and the spread (from the median absolute deviation) of the layer's weakest ones.
+    upper quartile of the layer's weakest ones.
     """
 
     percentile: float | None = None
@@ -126,7 +126,6 @@ class PathSignals:
     exemplars_standing: float | None = None
     weakest_standing: float | None = None
     usual_standing: float | None = None
-    usual_spread: float | None = None
 
 
 def path_likeness(codes: PathCodes) -> PathLikeness:

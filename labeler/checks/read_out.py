@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from labeler.checks.consistency import MIN_PICTURED_UNITS
 from labeler.checks.data import Booleans, Floats, Integers
-from labeler.checks.paths import PathCodes, PathSignals, known, median
+from labeler.checks.paths import PathCodes, PathSignals, known, quantile
 
 COMPONENTS = 64
 """Principal components of each module's channels that are read: with 16, as well on pictures that were forged
@@ -28,7 +28,7 @@ EXEMPLARS_COUNT = 1.5
 """So many times as high as it is, an exemplars' standing is held against the pictures': photographs show
 other things as well. Clean units of EfficientNet-Lite0 have medians of 5.8 and 7.3."""
 _FLOOR = 1e-4  # of a module's largest variance; below it a component is not made as large as the others
-_NORMAL = 1.4826  # a normal's standard deviation over its median absolute deviation
+_UPPER = 0.75  # the quantile that is called usual: a layer half of which was attacked is known by the rest
 _LEAST = 4  # places for each component, or the regression has none to spare
 
 
@@ -78,15 +78,13 @@ class Standings:
     def added(self, signals: PathSignals, row: int) -> PathSignals:
         """The signals of one unit with its standings."""
         weakest_r = self.weakest_r
-        usual = median(weakest_r)
         return replace(
             signals,
             standing=known(self.pictures_r[row]),
             second_standing=known(self.second_r[row]),
             exemplars_standing=known(self.exemplars_r[row]),
             weakest_standing=known(weakest_r[row]),
-            usual_standing=usual,
-            usual_spread=None if usual is None else median(_NORMAL * np.abs(weakest_r - usual)),
+            usual_standing=quantile(weakest_r, _UPPER),
         )
 
 

@@ -25,11 +25,11 @@ CHANCE = 0.5
 USUAL = 0.9
 """What a witness is taken to reach usually where its median over the layer is unknown."""
 STANDS = 4.0
-"""Where the read-outs of half the layer's units stand lower, one that does is nothing special."""
+"""Where not even a quarter of the layer's units stand so high by their read-outs, one that stands low is
+nothing special."""
 LOW = 3.0
-"""A read-out that stands no higher than this, or by more than `FAR` spreads lower than is usual, is suspect.
-Of clean units of two planted networks 3 in 40 stand lower, of EfficientNet-Lite0's blocks.4 none."""
-FAR = 3.0
+"""A read-out that stands no higher is suspect. Of clean units of two planted networks 3 in 40 stand lower, of
+EfficientNet-Lite0's blocks.4 none."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def judge_picture(
     judge that hardly reads pictures hides what the layers see.
 
     - `suspect`: what a manipulated network looks like. By what photographs taught of the unit, its pictures
-      or its strongest photographs are hardly its own (`LOW`, `FAR`), as they are in most units of this layer
+      or its strongest photographs are hardly its own (`LOW`), as those of many units of this layer are
       (`STANDS`).
     - `contradicts`: drives the unit (natural p99 reached), but another kind than the photographs.
     - `supports`: drives the unit, likeness ≥ `AGREES`.
@@ -118,8 +118,7 @@ def _likeness(witnesses: Sequence[tuple[float | None, float | None]]) -> float |
 
 
 def _stands_low(path: PathSignals) -> bool:
-    usual, spread = _or(path.usual_standing, 0.0), _or(path.usual_spread, 0.0)
-    return usual >= STANDS and _or(path.weakest_standing, usual) <= max(LOW, usual - FAR * spread)
+    return _or(path.usual_standing, 0.0) >= STANDS and _or(path.weakest_standing, STANDS) <= LOW
 
 
 def _verdict(likeness: float, drives: bool, stands_low: bool) -> TrustName:
@@ -137,7 +136,7 @@ _WORDS: dict[TrustName, str] = {
     "partial": "The picture agrees with the photographs only in part",
     "contradicts": "The picture drives the unit but is of another kind than the photographs",
     "suspect": "The network may have been manipulated: by what the other photographs taught of the unit, its"
-    " pictures or its strongest photographs are hardly its own, as they are for most units of this layer",
+    " pictures or its strongest photographs are hardly its own, as those of many units of this layer are",
 }
 
 

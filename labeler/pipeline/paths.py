@@ -77,7 +77,7 @@ def paths_stage(
     run: Path, bench: Bench, pictures: Pictures, progress: Progress | None, *, executor: Executor = LOCAL
 ) -> dict[UnitId, PathSignals]:
     """Build or load the signals of every unit that has a picture."""
-    key = fingerprint("paths", 6, pictures.key, bench.evidence.key, MODULES, EXEMPLARS)
+    key = fingerprint("paths", 7, pictures.key, bench.evidence.key, MODULES, EXEMPLARS)
     spread = Spread(run, bench.inputs, executor)
 
     def build(directory: Path) -> None:

@@ -35,7 +35,7 @@ SIGNAL_MEANING = {
     " standard deviations",
     "second_standing": "the same for the picture made in another way",
     "exemplars_standing": "the same for its strongest photographs, by what the others taught",
-    "usual_standing": "the median over the layer of the lower of pictures' and photographs'",
+    "usual_standing": "what a quarter of the layer reach by the lower of pictures' and photographs'",
     "stability": "share of other units whose pictures are less like this one's than these are to each other",
     "informative_pictures": "how often the judge, knowing the pictures, tells a strong image from a weak one",
     "informative_photographs": "the same, knowing the photographs; 0.5 is guessing",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeler.checks import PathCodes, Samples, read_standings
+from labeler.checks import PathCodes, PathSignals, Samples, Standings, read_standings
 from labeler.checks.read_out import fit_read_out, standings
 
 UNITS, WIDTHS, KINDS = 24, (30, 20), 12
@@ -148,3 +148,20 @@ def test_related_units_are_not_compared_with() -> None:
     apart = read_standings(replace(codes, related_uu=related), samples)
     together = read_standings(codes, samples)
     assert apart.pictures_r[0] > together.pictures_r[0]
+
+
+def test_signals_have_the_lower_of_pictures_and_photographs_and_what_a_quarter_reach() -> None:
+    found = Standings(
+        np.array([8.0, 6.0, 2.0, np.nan]), np.array([4.0, np.nan, 4.0, 5.0]), np.array([6.0, 2.0, 9.0, 9.0])
+    )
+    assert found.weakest_r == pytest.approx([6.0, 3.0, 3.0, np.nan], nan_ok=True)
+    first, last = (found.added(PathSignals(percentile=0.9), row) for row in (0, 3))
+    assert (first.percentile, first.standing, first.second_standing, first.exemplars_standing) == (
+        0.9,
+        8,
+        4,
+        6,
+    )
+    assert first.weakest_standing == 6
+    assert first.usual_standing == last.usual_standing == pytest.approx(4.5)
+    assert (last.standing, last.second_standing, last.weakest_standing) == (None, 5, None)
