@@ -21,6 +21,7 @@ from labeler.checks.consistency import (
     measure_agreement,
 )
 from labeler.checks.coverage import coverage, presence_threshold
+from labeler.checks.crest import crest_auroc
 from labeler.checks.data import LayerData, Pairs, PictureData, Readings, rounded
 from labeler.checks.decoys import Cut, choose_decoys, decoy_cut
 from labeler.checks.gate import Gate, Judged
@@ -56,7 +57,7 @@ __all__ = [
     "EncoderJudge", "Gate", "Informativeness", "Interventions", "Judge", "Judged", "Kin", "LayerData",
     "NaturalRange", "PathCodes", "PathSignals", "PictureData", "Reading", "Rivals", "Samples",
     "Standings", "Words",
-    "annotation_judge", "check_labels", "choose_decoys", "coverage", "decide", "decoy_cut",
+    "annotation_judge", "check_labels", "choose_decoys", "coverage", "crest_auroc", "decide", "decoy_cut",
     "enough_images", "expected_precision_cut", "informativeness", "judge_picture", "layer_agreements",
     "mean_pictures", "path_likeness", "place_weights", "presence_threshold", "read_label", "read_labels",
     "read_standings", "shipped", "terms_of", "text_similarity", "unit_agreement",

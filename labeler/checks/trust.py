@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labeler.checks.crest import crest_cost
 from labeler.checks.informativeness import Informativeness
 from labeler.checks.paths import PathSignals
 from labeler.records import CheckResult, Trust, TrustName
@@ -48,6 +49,7 @@ def judge_picture(
     natural: NaturalRange,
     told: Informativeness | None = None,
     agreement_usual: float | None = None,
+    crest: float | None = None,
 ) -> Trust:
     """How far a unit's synthetic pictures may be trusted.
 
@@ -64,7 +66,7 @@ def judge_picture(
     - `not_applicable`: no picture, or nothing that can compare it with photographs here.
 
     The signal `suspicion` in (0, 1] ranks units for whoever looks for manipulated ones: 1 / (1 + the lower of
-    the two standings, at least 0).
+    the two standings, less what the crest costs, at least 0).
 
     Args:
         agreement: the unit's *agreement* check.
@@ -73,6 +75,7 @@ def judge_picture(
         natural: the unit's range over the probe.
         told: what a judge learns from the picture.
         agreement_usual: the median *agreement* of the layer's units.
+        crest: see `crest_auroc`.
     """
     if not picture_activations:
         return Trust(verdict="not_applicable", reason="The unit has no synthetic picture.")
@@ -80,10 +83,11 @@ def judge_picture(
     span = natural.p999 - natural.median
     percentile = agreement.value if agreement.status == "ok" else None
     own = None if path.why else path.percentile
+    weakest = None if path.weakest_standing is None else path.weakest_standing - crest_cost(crest)
     likeness = _likeness(((own, path.usual), (percentile, agreement_usual)))
     signals = {
         "likeness": likeness,
-        "suspicion": None if path.weakest_standing is None else 1 / (1 + max(0.0, path.weakest_standing)),
+        "suspicion": None if weakest is None else 1 / (1 + max(0.0, weakest)),
         "percentile": percentile,
         "agreement_p": agreement.significance.p if agreement.significance else None,
         "path_percentile": own,
@@ -96,6 +100,7 @@ def judge_picture(
         "second_standing": path.second_standing,
         "exemplars_standing": path.exemplars_standing,
         "usual_standing": path.usual_standing,
+        "crest": crest,
         "activation": activation,
         "natural_p99": natural.p99,
         "natural_p999": natural.p999,
@@ -106,7 +111,7 @@ def judge_picture(
     if likeness is None:
         reason = f"The picture cannot be compared with photographs: {agreement.why}; {path.why}."
         return Trust(verdict="not_applicable", reason=reason, signals=signals)
-    verdict = _verdict(likeness, activation >= natural.p99, _stands_low(path))
+    verdict = _verdict(likeness, activation >= natural.p99, _stands_low(weakest, path.usual_standing))
     return Trust(verdict=verdict, reason=_reason(verdict, signals), signals=signals)
 
 
@@ -117,8 +122,8 @@ def _likeness(witnesses: Sequence[tuple[float | None, float | None]]) -> float |
     return float(np.average([value for value, _ in known], weights=weights)) if known else None
 
 
-def _stands_low(path: PathSignals) -> bool:
-    return _or(path.usual_standing, 0.0) >= STANDS and _or(path.weakest_standing, STANDS) <= LOW
+def _stands_low(weakest: float | None, usual: float | None) -> bool:
+    return weakest is not None and usual is not None and usual >= STANDS and weakest <= LOW
 
 
 def _verdict(likeness: float, drives: bool, stands_low: bool) -> TrustName:
@@ -154,7 +159,8 @@ def _reason(verdict: TrustName, signals: dict[str, float | None]) -> str:
         said.append(
             f"by these it stands {_standing(signals['standing'])} over other units on its pictures, "
             f"{_standing(signals['second_standing'])} on those made in another way and "
-            f"{_standing(signals['exemplars_standing'])} on its strongest photographs"
+            f"{_standing(signals['exemplars_standing'])} on its strongest photographs; to the encoders, by what "
+            f"the others taught, these come before the next strongest in {_percent(signals['crest'])} of pairs"
         )
     given, hundredth, thousandth = (
         _or(signals[n], 0.0) for n in ("activation", "natural_p99", "natural_p999")

@@ -13,19 +13,24 @@ from labeler.checks import (
     LayerData,
     PathSignals,
     PictureData,
+    crest_auroc,
     informativeness,
     judge_picture,
     mean_pictures,
     unit_agreement,
 )
 from labeler.pipeline.bench import Bench
+from labeler.pipeline.evidence import embeddings_of
 from labeler.pipeline.opening import OpenLayer
 from labeler.pipeline.pictures import Pictures
 from labeler.records import Trust, UnitId
+from labeler.storage import hash_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+CREST_IMAGES = 5000
+"""Photographs on which crests are looked at, hash-chosen."""
 _NO_PICTURE = PathSignals(why="the unit has no synthetic picture")
 
 
@@ -37,6 +42,7 @@ def trust_in_pictures(
     for layer, opened in layers.items():
         units = [unit for unit in bench.inputs.units if unit.side == layer and bench.alive(unit)]
         told = _informativeness(bench, opened.data, opened.pictures, units)
+        crests = _crests(bench, layer, units)
         for unit in units:
             first = [item for item in pictures.visualisations.get(unit, ()) if not item.second]
             activations = [item.activation for item in first if item.activation is not None]
@@ -49,9 +55,26 @@ def trust_in_pictures(
                 bench.natural_range(unit),
                 told.get(unit),
                 of_judge.usual if of_judge else None,
+                crests[unit],
             )
     dead = Trust(verdict="not_applicable", reason="A dead unit has no picture.")
     return {unit: found.get(unit, dead) for unit in bench.inputs.units}
+
+
+def _crests(bench: Bench, layer: str, units: Sequence[UnitId]) -> dict[UnitId, float | None]:
+    """By all encoders of the run together."""
+    activations, inputs = bench.activations, bench.inputs
+    ids = [int(image) for image in activations.indexed_ids]
+    rows = np.sort(hash_order(ids, inputs.config.seed, "crests")[:CREST_IMAGES])
+    maxima_nu = np.asarray(activations.layers[layer].maxima[rows][:, [unit.index for unit in units]])
+    tables = [embeddings_of(activations, name)[activations.indexed_ids[rows]] for name in inputs.encoders]
+    seen_n = np.all([np.isfinite(table_nd).all(axis=1) for table_nd in tables], axis=0)
+    found_u = crest_auroc(maxima_nu[seen_n], [table_nd[seen_n] for table_nd in tables])
+    return {unit: _number(value) for unit, value in zip(units, found_u.tolist(), strict=True)}
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _informativeness(

@@ -19,7 +19,7 @@ MEANING = {
 }
 SIGNAL_MEANING = {
     "likeness": "mean of the percentiles that apply: the judge's and that of the layers before",
-    "suspicion": "0 to 1, for ranking manipulated units first: from the lowest of the standings",
+    "suspicion": "0 to 1, to rank manipulated units first: from the lowest of the standings and the crest",
     "percentile": "share of other units whose held-out photographs are less like the picture, to the judge",
     "agreement_p": "chance that random photographs would be as like the picture",
     "activation": "what the unit gives for its pictures, the median of them",
@@ -36,6 +36,8 @@ SIGNAL_MEANING = {
     "second_standing": "the same for the picture made in another way",
     "exemplars_standing": "the same for its strongest photographs, by what the others taught",
     "usual_standing": "what a quarter of the layer reach by the lower of pictures' and photographs'",
+    "crest": "how often its strongest photographs come before the next to encoders, by what the rest taught;"
+    " 0.5: alike",
     "stability": "share of other units whose pictures are less like this one's than these are to each other",
     "informative_pictures": "how often the judge, knowing the pictures, tells a strong image from a weak one",
     "informative_photographs": "the same, knowing the photographs; 0.5 is guessing",

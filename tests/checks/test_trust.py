@@ -62,6 +62,14 @@ def test_suspicion_falls_with_the_weakest_standing():
     assert suspicion(0.5) > suspicion(2.0) > suspicion(9.0) > 0
 
 
+def test_a_low_crest_is_taken_from_the_standing():
+    honest, low = (judge_picture(BLIND, path(0.97), [5.0], NATURAL, crest=crest) for crest in (0.5, 0.34))
+    assert (honest.verdict, low.verdict) == ("supports", "suspect")
+    assert low.signals["suspicion"] == pytest.approx(1 / 3)
+    assert "34 % of pairs" in low.reason
+    assert low.signals["crest"] == 0.34
+
+
 def test_a_suspect_says_what_stands_low():
     reason = judge_picture(BLIND, path(0.97, stands=1.234), [5.0], NATURAL).reason
     assert "1.2 spreads over other units on its pictures" in reason
