@@ -159,8 +159,8 @@ def _reason(verdict: TrustName, signals: dict[str, float | None]) -> str:
         said.append(
             f"by these it stands {_standing(signals['standing'])} over other units on its pictures, "
             f"{_standing(signals['second_standing'])} on those made in another way and "
-            f"{_standing(signals['exemplars_standing'])} on its strongest photographs; to the encoders, by what "
-            f"the others taught, these come before the next strongest in {_percent(signals['crest'])} of pairs"
+            f"{_standing(signals['exemplars_standing'])} on its strongest photographs, which by what "
+            f"the others taught lead the next strongest in {_percent(signals['crest'])} of pairs"
         )
     given, hundredth, thousandth = (
         _or(signals[n], 0.0) for n in ("activation", "natural_p99", "natural_p999")
