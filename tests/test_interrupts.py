@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -33,10 +34,18 @@ def test_a_swallowed_interrupt_is_still_one() -> None:
         assert not again()
 
 
+def interrupt() -> None:
+    """Ctrl-C while the commands are still being put together, before anybody minds it."""
+    os.kill(os.getpid(), signal.SIGINT)
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("app", [interrupt_and_swallow, interrupt])
 def test_the_command_line_ends_with_130_and_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    app: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "app", interrupt_and_swallow)
+    monkeypatch.setattr(cli, "app", app)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 130

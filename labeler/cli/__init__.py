@@ -60,8 +60,8 @@ def main() -> NoReturn:
     with watching_interrupts() as interrupted:
         try:
             app()
-        except Exception as error:
-            if interrupted():
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) or interrupted():
                 print("labeler: interrupted; the same command goes on where it stopped.", file=sys.stderr)
                 sys.exit(130)
             sys.exit(_told(error))
