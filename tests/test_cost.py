@@ -17,7 +17,7 @@ from tests.e2e.toy_run import labeler
 
 CALL = Call("a:0", 1, "ask", "k", "toy", "ok", billing="reported", input_tokens=1_000_000,
             output_tokens=500_000, expected_input=900, expected_output=800)  # fmt: skip
-DESCRIPTION = {name: {} for name in ("config", "target", "probe", "warnings", "versions")}
+DESCRIPTION = {"config": {}, "target": {}, "probe": {"images": 0}, "warnings": [], "versions": {}}
 
 
 @pytest.fixture
