@@ -20,7 +20,6 @@ from labeler.checks import (
     unit_agreement,
 )
 from labeler.pipeline.bench import Bench
-from labeler.pipeline.evidence import embeddings_of
 from labeler.pipeline.opening import OpenLayer
 from labeler.pipeline.pictures import Pictures
 from labeler.records import Trust, UnitId
@@ -67,9 +66,8 @@ def _crests(bench: Bench, layer: str, units: Sequence[UnitId]) -> dict[UnitId, f
     ids = [int(image) for image in activations.indexed_ids]
     rows = np.sort(hash_order(ids, inputs.config.seed, "crests")[:CREST_IMAGES])
     maxima_nu = np.asarray(activations.layers[layer].maxima[rows][:, [unit.index for unit in units]])
-    tables = [embeddings_of(activations, name)[activations.indexed_ids[rows]] for name in inputs.encoders]
-    seen_n = np.all([np.isfinite(table_nd).all(axis=1) for table_nd in tables], axis=0)
-    found_u = crest_auroc(maxima_nu[seen_n], [table_nd[seen_n] for table_nd in tables])
+    seen_n = activations.indexed_ids[rows]
+    found_u = crest_auroc(maxima_nu, [activations.embeddings[name][seen_n] for name in inputs.encoders])
     return {unit: _number(value) for unit, value in zip(units, found_u.tolist(), strict=True)}
 
 
