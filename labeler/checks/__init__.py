@@ -43,7 +43,7 @@ from labeler.checks.judges import (
 )
 from labeler.checks.location import check_location
 from labeler.checks.nulls import subset_draws
-from labeler.checks.paths import PathCodes, PathSignals, path_likeness, place_weights
+from labeler.checks.paths import PathCodes, PathSignals, known, path_likeness, place_weights
 from labeler.checks.prediction import check_prediction
 from labeler.checks.read_out import Samples, Standings, read_standings
 from labeler.checks.rivals import Kin, Rivals, Words
@@ -58,9 +58,9 @@ __all__ = [
     "NaturalRange", "PathCodes", "PathSignals", "PictureData", "Reading", "Rivals", "Samples",
     "Standings", "Words",
     "annotation_judge", "check_labels", "choose_decoys", "coverage", "crest_auroc", "decide", "decoy_cut",
-    "enough_images", "expected_precision_cut", "informativeness", "judge_picture", "layer_agreements",
-    "mean_pictures", "path_likeness", "place_weights", "presence_threshold", "read_label", "read_labels",
-    "read_standings", "shipped", "terms_of", "text_similarity", "unit_agreement",
+    "enough_images", "expected_precision_cut", "informativeness", "judge_picture", "known",
+    "layer_agreements", "mean_pictures", "path_likeness", "place_weights", "presence_threshold", "read_label",
+    "read_labels", "read_standings", "shipped", "terms_of", "text_similarity", "unit_agreement",
 ]  # fmt: skip
 
 CHECKS = (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from labeler.checks.nulls import sign_flip_p
 
 FIRES = 0.5
 """A position counts where the unit gives more than this share of its range over the image."""
+Real = TypeVar("Real", np.float32, np.float64)
 _CHUNK = 512  # units whose likeness to all others is in memory at once
 
 
@@ -132,14 +134,14 @@ def path_likeness(codes: PathCodes) -> PathLikeness:
     """How like the units' pictures are to their exemplars and among each other, in the layers before."""
     units = len(codes.related_uu)
     first_f = ~codes.second_f
-    photographs_kd = _standardised(codes.photographs_kd)
+    photographs_kd = standardised(codes.photographs_kd)
     exemplars_ud = _means(photographs_kd, codes.owner_k, units)
     pictures_fd = np.zeros(codes.pictures_fd.shape, np.float32)
     for kind_f in (first_f, codes.second_f):
-        pictures_fd[kind_f] = _standardised(codes.pictures_fd[kind_f])
+        pictures_fd[kind_f] = standardised(codes.pictures_fd[kind_f])
     first_ud = _means(pictures_fd[first_f], codes.owner_f[first_f], units)
     second_ud = _means(pictures_fd[codes.second_f], codes.owner_f[codes.second_f], units)
-    middle_ud = _means(_standardised(codes.middle_md), codes.owner_m, units)
+    middle_ud = _means(standardised(codes.middle_md), codes.owner_m, units)
     percentile_u = _own_percentile(first_ud, exemplars_ud, codes)
     return PathLikeness(
         percentile_u,
@@ -165,13 +167,13 @@ def place_weights(map_hw: NDArray[np.float32]) -> NDArray[np.float32]:
     return weights_hw
 
 
-def _standardised(codes_nd: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every channel by its mean and spread over the rows, ``(n, d)``."""
-    if not len(codes_nd):
-        return codes_nd
-    spread_d = codes_nd.std(axis=0)
+def standardised(values_nd: NDArray[Real]) -> NDArray[Real]:
+    """Every column by its mean and spread over the rows, ``(n, d)``; 0 where it does not vary."""
+    if not len(values_nd):
+        return values_nd
+    spread_d = values_nd.std(axis=0)
     spread_d = np.where(spread_d > 1e-9, spread_d, np.inf)
-    result_nd: NDArray[np.float32] = ((codes_nd - codes_nd.mean(axis=0)) / spread_d).astype(np.float32)
+    result_nd: NDArray[Real] = ((values_nd - values_nd.mean(axis=0)) / spread_d).astype(values_nd.dtype)
     return result_nd
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from labeler.checks.consistency import MIN_PICTURED_UNITS
 from labeler.checks.data import Booleans, Floats, Integers
-from labeler.checks.paths import PathCodes, PathSignals, known, quantile
+from labeler.checks.paths import PathCodes, PathSignals, known, quantile, standardised
 
 COMPONENTS = 64
 """Principal components of each module's channels that are read: with 16, as well on pictures that were forged
@@ -155,20 +155,13 @@ def standings(
     owners = np.unique(owner_n)
     if len(owners) < MIN_PICTURED_UNITS:
         return found_r
-    read_nr = _standardised(read_out.components(codes_nd).astype(np.float64)) @ read_out.weights_cr
+    read_nr = standardised(read_out.components(codes_nd).astype(np.float64)) @ read_out.weights_cr
     mean_or = np.stack([read_nr[owner_n == owner].mean(axis=0) for owner in owners])
     for place, owner in enumerate(owners.tolist()):
         others = mean_or[place][~related_rr[owner]]
         if len(others) >= MIN_PICTURED_UNITS - 1 and others.std() > 0:
             found_r[owner] = (mean_or[place, owner] - others.mean()) / others.std()
     return found_r
-
-
-def _standardised(values_nd: Floats) -> Floats:
-    """Every column by its mean and spread; 0 where it does not vary."""
-    spread_d = values_nd.std(axis=0)
-    result: Floats = (values_nd - values_nd.mean(axis=0)) / np.where(spread_d > 1e-9, spread_d, np.inf)
-    return result
 
 
 def _bases(

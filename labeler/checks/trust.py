@@ -8,7 +8,6 @@ decides on a label.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from labeler.checks.crest import crest_cost
 from labeler.checks.informativeness import Informativeness
-from labeler.checks.paths import PathSignals
+from labeler.checks.paths import PathSignals, known
 from labeler.records import CheckResult, Trust, TrustName
 
 AGREES = 0.9
@@ -105,8 +104,8 @@ def judge_picture(
         "natural_p99": natural.p99,
         "natural_p999": natural.p999,
         "excess": (activation - natural.median) / span if span > 0 else None,
-        "informative_pictures": _number(told.pictures) if told else None,
-        "informative_photographs": _number(told.photographs) if told else None,
+        "informative_pictures": known(told.pictures) if told else None,
+        "informative_photographs": known(told.photographs) if told else None,
     }
     if likeness is None:
         reason = f"The picture cannot be compared with photographs: {agreement.why}; {path.why}."
@@ -182,7 +181,3 @@ def _percent(share: float | None) -> str:
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,11 +74,11 @@ def sample_places(
         ]
         own_buhw = maps[layer][:, list(units)].float()
         height, width = own_buhw.shape[2:]
-        count = min(PLACES, height * width)
+        seen_bdhw = _features([maps[module] for module in modules], columns, (height, width))
         for row in range(len(images)):
-            places = torch.from_numpy(generator.permutation(height * width)[:count])
-            activations.append(own_buhw[row].flatten(1)[:, places].T.cpu().numpy())
-            features.append(_features(maps, modules, columns, row, (height, width), places))
+            places = generator.permutation(height * width)[:PLACES]
+            activations.append(_at(own_buhw[row], places))
+            features.append(_at(seen_bdhw[row], places))
     widths = [int(maps[module].shape[1]) for module in modules]
     starts = np.cumsum([0, *widths[:-1]])
     return Samples(
@@ -97,19 +97,17 @@ def _channels(count: int, seed: int, module: str) -> NDArray[np.int64]:
 
 
 def _features(
-    maps: Mapping[str, torch.Tensor],
-    modules: Sequence[str],
-    columns: Sequence[NDArray[np.int64]],
-    row: int,
-    size: tuple[int, int],
-    places: torch.Tensor,
-) -> NDArray[np.float32]:
-    """Of one image, ``(places, d)``: every module's map in the size of the layer's."""
+    maps: Sequence[torch.Tensor], columns: Sequence[NDArray[np.int64]], size: tuple[int, int]
+) -> torch.Tensor:
+    """Some channels of every module's map in the size of the layer's, ``(b, d, h, w)``."""
     parts = []
-    for module, own in zip(modules, columns, strict=True):
-        map_1chw = maps[module][row : row + 1, torch.from_numpy(own)].float()
-        mode = "area" if map_1chw.shape[2] >= size[0] else "bilinear"
-        seen_chw = interpolate(map_1chw, size=size, mode=mode)[0]
-        parts.append(seen_chw.flatten(1)[:, places.to(seen_chw.device)].T.cpu().numpy())
-    found: NDArray[np.float32] = np.concatenate(parts, axis=1).astype(np.float32)
+    for map_bchw, own in zip(maps, columns, strict=True):
+        mode = "area" if map_bchw.shape[2] >= size[0] else "bilinear"
+        parts.append(interpolate(map_bchw[:, torch.from_numpy(own)].float(), size=size, mode=mode))
+    return torch.cat(parts, dim=1)
+
+
+def _at(map_chw: torch.Tensor, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The channels at some places, ``(places, c)``."""
+    found: NDArray[np.float32] = map_chw.flatten(1)[:, torch.from_numpy(places)].T.cpu().numpy()
     return found

@@ -16,6 +16,7 @@ from labeler.checks import (
     crest_auroc,
     informativeness,
     judge_picture,
+    known,
     mean_pictures,
     unit_agreement,
 )
@@ -38,10 +39,11 @@ def trust_in_pictures(
 ) -> dict[UnitId, Trust]:
     """The trust in the pictures of every unit of the run."""
     found: dict[UnitId, Trust] = {}
+    rows = _crest_rows(bench)
     for layer, opened in layers.items():
         units = [unit for unit in bench.inputs.units if unit.side == layer and bench.alive(unit)]
         told = _informativeness(bench, opened.data, opened.pictures, units)
-        crests = _crests(bench, layer, units)
+        crests = _crests(bench, layer, units, rows)
         for unit in units:
             first = [item for item in pictures.visualisations.get(unit, ()) if not item.second]
             activations = [item.activation for item in first if item.activation is not None]
@@ -60,19 +62,21 @@ def trust_in_pictures(
     return {unit: found.get(unit, dead) for unit in bench.inputs.units}
 
 
-def _crests(bench: Bench, layer: str, units: Sequence[UnitId]) -> dict[UnitId, float | None]:
+def _crest_rows(bench: Bench) -> NDArray[np.int64]:
+    """The same photographs for every layer, as rows of the pooled maxima, ascending."""
+    ids = [int(image) for image in bench.activations.indexed_ids]
+    return np.sort(hash_order(ids, bench.inputs.config.seed, "crests")[:CREST_IMAGES])
+
+
+def _crests(
+    bench: Bench, layer: str, units: Sequence[UnitId], rows: NDArray[np.int64]
+) -> dict[UnitId, float | None]:
     """By all encoders of the run together."""
     activations, inputs = bench.activations, bench.inputs
-    ids = [int(image) for image in activations.indexed_ids]
-    rows = np.sort(hash_order(ids, inputs.config.seed, "crests")[:CREST_IMAGES])
     maxima_nu = np.asarray(activations.layers[layer].maxima[rows][:, [unit.index for unit in units]])
     seen_n = activations.indexed_ids[rows]
     found_u = crest_auroc(maxima_nu, [activations.embeddings[name][seen_n] for name in inputs.encoders])
-    return {unit: _number(value) for unit, value in zip(units, found_u.tolist(), strict=True)}
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return {unit: known(value) for unit, value in zip(units, found_u.tolist(), strict=True)}
 
 
 def _informativeness(
