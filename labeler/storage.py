@@ -7,18 +7,17 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from labeler.errors import RunError
+from labeler.file_locks import is_locked, lock
 from labeler.write_failures import writing
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _OWN = frozenset({".lock", "run.json", "stages"})  # one of them is in every directory that labeler made
-_LOOKS, _LOOK = 5, 0.02  # times and seconds between: whoever asks `is_held` has the lock for an instant
 _held: set[int] = set()  # descriptors of this process's locks
 
 
@@ -177,7 +176,7 @@ def run_lock(run: Path, part: str = "") -> Iterator[None]:
         ) from None
     _held.add(descriptor)
     try:
-        if not _locked(descriptor):
+        if not lock(descriptor):
             raise RunError(f"Another process is working on {run}; wait for it, or stop it first.")
         with writing(run):
             yield
@@ -196,27 +195,11 @@ def sweep(run: Path) -> None:
 
 def is_held(run: Path) -> bool:
     """Whether a process is working on a run directory at this moment."""
-    import fcntl
-
     try:
         with (run / ".lock").open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return is_locked(stream.fileno())
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _locked(descriptor: int) -> bool:
-    import fcntl
-
-    for _ in range(_LOOKS):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(_LOOK)
-    return False
 
 
 def _let_go() -> None:
