@@ -1,11 +1,12 @@
-"""How fast the pass is with two workers of a Ray cluster, against the same pass in one process."""
+"""How fast the pass is with two workers of a Ray cluster, against the same with one, and in one process."""
 
 from __future__ import annotations
 
 import logging
 import os
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,17 +15,18 @@ import torch
 from labeler.config import Config
 from labeler.executors import LOCAL
 from labeler.executors.cluster import RayExecutor
-from labeler.pipeline.inputs import load_inputs
+from labeler.pipeline.inputs import Inputs, load_inputs
 from labeler.pipeline.pass_stage import activations_stage
-from labeler.seams import Executor
 
 from .comparison import EFFICIENTNET, Plan, Row, ratio_row
-from .timing import say
+from .timing import Times, say
 
 LAYERS = ("blocks.2", "blocks.4", "blocks.6")
 BLOCKS = {"small": 2, "full": 16}
 """Of 32 images; each is a piece of its own."""
 WORKERS = 2
+SIDES = {"ours": WORKERS, "worker": 1, "one": 0}
+"""Workers of a core each; none: this process, with one thread of torch."""
 
 
 def ray_pass(plan: Plan) -> list[Row]:
@@ -35,30 +37,45 @@ def ray_pass(plan: Plan) -> list[Row]:
     if find_spec("ray") is None:
         say('speed: ray is left out: pip install "labeler[ray]"')
         return []
-    import ray
-
     config = _config(BLOCKS["full" if plan.sizes.steps > 4 else "small"])
     inputs = load_inputs(config)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for turn in range(plan.watch.repeats):
+        for side in list(SIDES)[:: 1 if turn % 2 == 0 else -1]:
+            seconds[side].append(_stage(config, inputs, SIDES[side], plan))
+    torch.set_num_threads(before)
+    work = f"{config.probe.images} scenes, batch 32, {EFFICIENTNET}; {WORKERS} workers of a core"
+    return [
+        ratio_row("ray", Times(seconds), "worker", f"{work}, one worker"),
+        ratio_row("ray_process", Times(seconds), "one", f"{work}, one process without Ray"),
+    ]
+
+
+def _stage(config: Config, inputs: Inputs, workers: int, plan: Plan) -> float:
+    """Seconds of one stage by so many workers, who have done it once before."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ray.init(
-            address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR,
-        )  # fmt: skip
-        stack.callback(ray.shutdown)
-        cluster = stack.enter_context(RayExecutor(config.executor, note=say))
-        turns = iter(range(1000))
+        executor = stack.enter_context(_cluster(config, workers)) if workers else LOCAL
+        activations_stage(folder / "before", inputs, _quiet, executor=executor)
+        return plan.watch.time(lambda: activations_stage(folder / "timed", inputs, _quiet, executor=executor))
 
-        def run_on(executor: Executor) -> None:
-            before = torch.get_num_threads()
-            torch.set_num_threads(1)
-            activations_stage(folder / f"{next(turns)}", inputs, _quiet, executor=executor)
-            torch.set_num_threads(before)
 
-        times = plan.watch.interleave({"ours": lambda: run_on(cluster), "one": lambda: run_on(LOCAL)})
-    work = f"{config.probe.images} scenes, batch 32, {EFFICIENTNET}; {WORKERS} workers of a core, one process"
-    return [ratio_row("ray", times, "one", work)]
+@contextmanager
+def _cluster(config: Config, workers: int) -> Iterator[RayExecutor]:
+    import ray
+
+    ray.init(
+        address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False,
+        logging_level=logging.ERROR,
+    )  # fmt: skip
+    try:
+        with RayExecutor(config.executor, note=say) as executor:
+            yield executor
+    finally:
+        ray.shutdown()
 
 
 def _config(blocks: int) -> Config:

@@ -42,10 +42,11 @@ class Stopwatch:
         for turn in range(self.repeats):
             names = list(sides) if turn % 2 == 0 else list(sides)[::-1]
             for name in names:
-                seconds[name].append(self._time(sides[name]))
+                seconds[name].append(self.time(sides[name]))
         return Times(seconds)
 
-    def _time(self, side: Callable[[], object]) -> float:
+    def time(self, side: Callable[[], object]) -> float:
+        """Seconds that it takes, once."""
         now = CLOCKS[self.clock]
         self._wait()
         start = now()

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from labeler.catalogue.digests import changed_rows
 from labeler.catalogue.files import MEND, is_begun, reading_address
 from labeler.catalogue.paging import CataloguePages
 from labeler.errors import ActivationError, LabelerError, RunError
@@ -25,8 +26,8 @@ _NAME = 16  # hex digits of the sha256 of a picture's bytes, which are its name 
 
 
 def verify_run(run: Path) -> dict[str, Any]:
-    """Read everything and say what is wrong: stages against their sha256, SQLite's own check of the
-    catalogue, and pictures against their names.
+    """Read everything and say what is wrong: stages and rows of the catalogue against their sha256, SQLite's
+    own check of the catalogue, and pictures against their names.
 
     Returns:
         ``stages``, ``units`` and ``pictures``, how many were read, and ``problems``, a sentence for each.
@@ -112,6 +113,7 @@ def _read_database(path: Path) -> tuple[list[str], set[str]]:
     try:
         with closing(sqlite3.connect(reading_address(path), uri=True)) as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
+            found += changed_rows(connection)
             for (record,) in connection.execute("SELECT record FROM rounds"):
                 pictures.update(_PICTURE.findall(record))
     except sqlite3.DatabaseError as error:

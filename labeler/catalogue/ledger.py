@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labeler.catalogue.digests import keep_digests
 from labeler.catalogue.files import failed, reading_address
 from labeler.seams import Booking, Call, Spent
 
@@ -76,6 +77,7 @@ class Ledger:
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=FULL")
             self._writer.executescript(_TABLES)
+            keep_digests(self._writer)
             self._reader = _connect(path)
         except sqlite3.DatabaseError as error:
             raise failed(path, error) from None

@@ -4,7 +4,8 @@ A unit's record is one JSON text of some 30 KB, so questions about many units ne
 ask for stands once more in `listed` (a row per unit, in the order of layer and index) and in `labels`.
 
 Version 1 had neither `listed` nor the words of labels. Such a file is read through temporary views that take
-them from the records; opened for writing, it gets the tables of version 2 in one transaction.
+them from the records; opened for writing, it gets the tables in one transaction. Version 2 had no
+`digests`; its rows get none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from labeler.catalogue.paging import INDEXES
 from labeler.catalogue.query import LABEL_FIELDS
 from labeler.records import UnitRecord
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OLDEST = 1
 """The oldest version that can still be read."""
 
@@ -87,7 +88,7 @@ DROP TABLE labels;
 INSERT INTO listed SELECT * FROM ({_LISTED_FROM_RECORDS});
 INSERT INTO labels SELECT * FROM ({_LABELS_FROM_RECORDS});
 INSERT INTO texts (text) SELECT DISTINCT text FROM labels ORDER BY text;
-UPDATE meta SET value = '{SCHEMA_VERSION}' WHERE key = 'schema';
+UPDATE meta SET value = '2' WHERE key = 'schema';
 COMMIT;
 """
 
@@ -111,14 +112,18 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     return None if row is None else int(row[0])
 
 
-def read_as_current(connection: sqlite3.Connection) -> None:
-    """Let a read-only catalogue of version 1 answer the questions of this version, more slowly."""
+def read_as_current(connection: sqlite3.Connection, found: int) -> None:
+    """Let a read-only catalogue of version `found` answer the questions of this version, more slowly."""
+    if found > 1:
+        return
     _teach(connection)
     connection.executescript(_VIEWS)
 
 
-def bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Make a catalogue of version 1 one of this version; all of it or, where it is interrupted, nothing."""
+def bring_up_to_date(connection: sqlite3.Connection, found: int) -> None:
+    """Give a catalogue of version `found` the lists of this version; all or, where interrupted, nothing."""
+    if found > 1:
+        return
     _teach(connection)
     try:
         connection.executescript(_MIGRATE)

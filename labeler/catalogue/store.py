@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from labeler.catalogue.collector import without_collector
+from labeler.catalogue.digests import keep_digests
 from labeler.catalogue.files import failed, reading_address
 from labeler.catalogue.query import ALL, ListedUnit, Selection, listing, names, read_row, words
 from labeler.catalogue.schema import (
@@ -78,15 +79,16 @@ class CatalogueStore:
                 " run again elsewhere."
             )
         if read_only:
-            if found != SCHEMA_VERSION:
-                read_as_current(self._connection)
+            if found is not None:
+                read_as_current(self._connection, found)
             return
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
-        if found is not None and found < SCHEMA_VERSION:
-            bring_up_to_date(self._connection)
+        if found is not None:
+            bring_up_to_date(self._connection, found)
         self._connection.executescript(TABLES)
-        if found is None:
+        keep_digests(self._connection)
+        if found != SCHEMA_VERSION:
             self.put_meta("schema", str(SCHEMA_VERSION))
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ def verify(run_directory: RunDirectory, as_json: AsJson = False) -> None:
 
     found = verify_run(run_directory)
     counts = f"{found['stages']} stages, {found['units']} units and {found['pictures']} pictures were read:"
-    said = found["problems"] or ["stages and pictures are what was written, and the catalogue is whole."]
+    said = found["problems"] or ["stages, pictures and the catalogue's rows are what was written."]
     print_data(found, as_json, lambda: "\n".join([counts, *said]))
     if found["problems"]:
         raise typer.Exit(1)

@@ -119,7 +119,7 @@ def test_a_catalogue_of_version_1_opened_to_be_written_becomes_one_of_this_versi
     path = version_1(tmp_path / "catalogue.db", found)
     CatalogueStore(path).close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() == ("2",)
+        assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() == ("3",)
     store = CatalogueStore(path, read_only=True)
     assert list(store.units(Selection(probability=0.6, kind="texture"))) == found
     assert store.find_words("stripes", 3) == ["striped fur"]
@@ -129,9 +129,9 @@ def test_a_catalogue_of_version_1_opened_to_be_written_becomes_one_of_this_versi
 def test_a_catalogue_of_another_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = version_1(tmp_path / "catalogue.db", [])
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE meta SET value = '3'")
+        connection.execute("UPDATE meta SET value = '4'")
     for read_only in (True, False):
-        with pytest.raises(RunError, match="version 3"):
+        with pytest.raises(RunError, match="version 4"):
             CatalogueStore(path, read_only=read_only)
 
 

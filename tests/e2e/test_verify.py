@@ -25,7 +25,7 @@ def test_a_finished_run_is_what_was_written(run: Path) -> None:
     assert outcome.json["units"] == 12
     assert outcome.json["stages"] == len(list((run / "stages").iterdir()))
     assert outcome.json["pictures"] == len(list((run / "images").iterdir())) > 20
-    assert "stages and pictures are what was written" in labeler("verify", run).out
+    assert "stages, pictures and the catalogue's rows are what was written" in labeler("verify", run).out
     assert {name: data for name, data in files_of(run).items() if name in before} == before
 
 
@@ -50,6 +50,16 @@ def test_a_damaged_catalogue_is_named(run: Path) -> None:
     outcome = labeler("verify", run)
     assert outcome.code == 1
     assert "catalogue.db" in outcome.out + outcome.err
+
+
+def test_a_flipped_bit_in_a_record_is_named(run: Path) -> None:
+    whole = (run / "catalogue.db").read_bytes()
+    at = whole.index(b'"verdict":"') + len(b'"verdict":"')
+    (run / "catalogue.db").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    outcome = labeler("verify", run, "--json")
+    assert outcome.code == 1
+    (problem,) = outcome.json["problems"]
+    assert "catalogue.db is damaged (rows of units not what was written: 1" in problem
 
 
 def test_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:
