@@ -68,9 +68,14 @@ def random_target(plan: Plan, model: str, layers: tuple[str, ...]) -> Target:
 
 def bare_network(plan: Plan, model: str) -> torch.nn.Module:
     """The same architecture, in the memory format that is fastest for it, without our hooks."""
+    layout = torch.channels_last if model == EFFICIENTNET else torch.contiguous_format
+    return network_as_loaded(plan, model).requires_grad_(False).to(memory_format=layout)
+
+
+def network_as_loaded(plan: Plan, model: str) -> torch.nn.Module:
+    """The same architecture as `timm` gives it, in evaluation mode."""
     import timm
 
     torch.manual_seed(0)
-    network = timm.create_model(model.removeprefix("timm:"), pretrained=False).eval().requires_grad_(False)
-    layout = torch.channels_last if model == EFFICIENTNET else torch.contiguous_format
-    return network.to(plan.watch.device, memory_format=layout)
+    network: torch.nn.Module = timm.create_model(model.removeprefix("timm:"), pretrained=False).eval()
+    return network.to(plan.watch.device)

@@ -1,4 +1,8 @@
-"""How fast pictures are made: many units in a block, against one unit at a time with a full pass."""
+"""How fast pictures are made: many units in a block, against one unit at a time with a full pass.
+
+One at a time in two ways: with the network as `timm.create_model` gives it, as renderers take it, and with
+what costs nothing to do better: parameters that need no gradient, the memory format that is fastest.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +19,50 @@ from labeler.visualise import Moves, Request, visualise
 from labeler.visualise.parametrise import Fourier
 from labeler.visualise.transforms import move
 
-from .comparison import EFFICIENTNET, Plan, Row, bare_network, random_target, ratio_row
+from .comparison import EFFICIENTNET, Plan, Row, bare_network, network_as_loaded, random_target, ratio_row
 
 DRAWN = ("blocks.1", "blocks.3", "blocks.5", "blocks.6")
 """Early to late: 6, 16, 42 and all 49 of the convolutions before the head."""
 SIDE = 128
 """Pixels a side, the default of visualise.size."""
+NAMES = {"loop": "", "as_loaded": "_as_loaded"}
+NOTES = {"loop": "", "as_loaded": ", network as loaded"}
 PRECISIONS = {"": "float32", "_bfloat16": "bfloat16"}
 
 
 def visualisation(plan: Plan) -> list[Row]:
     """Pictures a second, ours over the loop's, at equal steps, size, precision and parametrisation."""
-    target, network = random_target(plan, EFFICIENTNET, DRAWN), bare_network(plan, EFFICIENTNET)
+    target = random_target(plan, EFFICIENTNET, DRAWN)
+    loops = {"loop": bare_network(plan, EFFICIENTNET), "as_loaded": network_as_loaded(plan, EFFICIENTNET)}
     rows: list[Row] = []
     for suffix, precision in PRECISIONS.items():
-        found = [_of_layer(plan, target, network, layer, suffix, precision) for layer in DRAWN]
-        mean = float(np.mean([row.ratio for row in found]))
-        rows += [*found, Row(f"visualise{suffix}", mean, None, None, None, "mean of the four layers")]
+        found = [_of_layer(plan, target, loops, layer, suffix, precision) for layer in DRAWN]
+        for place, name in enumerate(NAMES.values()):
+            mean = float(np.mean([pair[place].ratio for pair in found]))
+            rows += [pair[place] for pair in found]
+            rows.append(Row(f"visualise{name}{suffix}", mean, None, None, None, "mean of the four layers"))
     return rows
 
 
-def _of_layer(plan: Plan, target: Target, network: nn.Module, layer: str, suffix: str, precision: str) -> Row:
+def _of_layer(
+    plan: Plan, target: Target, loops: dict[str, nn.Module], layer: str, suffix: str, precision: str
+) -> list[Row]:
     ours, theirs = plan.sizes.pictures
     # Fewer than 64 steps: no picture can stop early on a plateau.
     settings = VisualiseConfig(size=SIDE, steps=plan.sizes.steps, batch_size=ours, precision=precision)
     requests = [Request(layer, unit, 0) for unit in range(ours)]
-    loop = partial(one_by_one, network, target.normalise, layer, steps=settings.steps, precision=precision)
-    sides: dict[str, Callable[[], object]] = {
-        "ours": lambda: visualise(target, requests, settings),
-        "loop": lambda: loop(range(theirs)),
-    }
-    times = plan.watch.interleave(sides, warm=False).per({"ours": ours, "loop": theirs})
+    sides: dict[str, Callable[[], object]] = {"ours": lambda: visualise(target, requests, settings)}
+    for name, network in loops.items():
+        sides[name] = partial(
+            one_by_one, network, target.normalise, layer, range(theirs),
+            steps=settings.steps, precision=precision,
+        )  # fmt: skip
+    times = plan.watch.interleave(sides, warm=False).per({"ours": ours, **dict.fromkeys(loops, theirs)})
     work = f"a picture of {SIDE} px, {settings.steps} steps, {precision}; one at a time, full pass"
-    return ratio_row(f"visualise{suffix}_{layer}", times, "loop", work)
+    return [
+        ratio_row(f"visualise{name}{suffix}_{layer}", times, loop, f"{work}{NOTES[loop]}")
+        for loop, name in NAMES.items()
+    ]
 
 
 def one_by_one(
@@ -61,9 +76,8 @@ def one_by_one(
 ) -> list[Tensor]:
     """One picture per unit, one after another; each step is a forward pass of the whole network.
 
-    As lucent does it, with what costs nothing to do better: parameters need no gradient, and the convolutions
-    have the memory format that is fastest. Parametrisation and moves are the package's own, so that both
-    sides make pictures of the same kind.
+    As lucent's `render_vis` does it. Parametrisation and moves are the package's own, so that both sides make
+    pictures of the same kind.
     """
     device = next(network.parameters()).device
     layout = next(p for p in network.parameters() if p.dim() == 4)
