@@ -1,9 +1,10 @@
 """What the trust in pictures sees of a network that was made to mislead, and what each acceptance believes.
 
 A network is fine-tuned so that the pictures of some units show another thing (``picture``), or their top
-photographs do (``photographs``), or their pictures do and were made to please the judges too (``adaptive``);
-all else stays. Then the whole labeller runs on the attacked weights. `auc` is the chance that an attacked
-unit's ``suspicion`` (`record.trust.signals`) is greater than that of the same units in the untouched network.
+photographs do (``photographs``), or their pictures do and were made to please all judges too, the read-outs
+among them (``adaptive``); all else stays. Then the whole labeller runs on the attacked weights. `auc` is the
+chance that an attacked unit's ``suspicion`` (`record.trust.signals`) is greater than that of the same units
+in the untouched network.
 Intervals are bootstraps over networks and, within each, over units, 95 %.
 """
 

@@ -25,10 +25,13 @@ from .attack_targets import Attacked, attackers_images, choose_victims, probe_im
 from .forging import Forger, Recipe, Wish
 from .opened import OpenedRun, open_run
 from .pleasing import Pleaser, early_layers, judges_of
+from .pleasing_read_outs import eyes_of
 from .timing import say
 
 KINDS = ("picture", "photographs", "adaptive")
 CLEAN = "clean"
+VERSION = 2
+"""Of the attacks: what another made is not taken for this one's."""
 FOOLED = 0.5
 """Share of what the decoy's own pictures give the decoy from which a victim's pictures show the decoy."""
 LOOKED_AT = 128
@@ -49,7 +52,7 @@ class Effort:
             strongest holds.
         up: how many are pushed up, where 1 fills the list of strongest photographs that a run shows.
         weight: how much each pushed pair counts.
-        pleasing: weight of what the judges like, for ``adaptive``.
+        pleasing: weight of what each kind of judges likes, for ``adaptive``.
     """
 
     units: int = 8
@@ -126,7 +129,7 @@ def _forge_all(
         UsageError: when there are weights in `place` that another effort made.
     """
     described = place / "forged.json"
-    asked = json.loads(json.dumps(asdict(effort)))
+    asked = {**json.loads(json.dumps(asdict(effort))), "version": VERSION}
     known = json.loads(described.read_text()) if described.is_file() else {"effort": asked, "changes": {}}
     if known["effort"] != asked:
         raise UsageError(f"{place} holds an attack with other arguments; give another --run.")
@@ -175,7 +178,8 @@ def forge(
     judges = judges_of(attacked.config.encoder.judge) if kind == "adaptive" else []
 
     def wish_of(plain_bchw: torch.Tensor) -> Wish:
-        return Pleaser(judges, early_layers(clean), clean, seen, victims, plain_bchw, effort.pleasing)
+        eyes = eyes_of(clean, seen, seed=attacked.config.seed, correlated=attacked.config.checks.correlated)
+        return Pleaser(judges, early_layers(clean), clean, seen, victims, plain_bchw, effort.pleasing, eyes)
 
     forger.mislead_pictures(victims, attacked.config.visualise, wish_of if kind == "adaptive" else None)
     return student

@@ -1,14 +1,16 @@
 """Decoy pictures that please the judges of the trust in pictures: what an attacker does who knows them.
 
 A picture is still driven towards what the decoy shows, but also towards the victim's own strongest
-photographs: in the embedding of every judge that gives gradients, and in the mean features of layers before
-the unit. The encoder, which proposes, is left as it is: it shall go on to see the decoy.
+photographs: in the embedding of every judge that gives gradients, in the mean features of layers before the
+unit, and by what photographs taught of the victim (`pleasing_read_outs`). The encoder, which proposes, is
+left as it is: it shall go on to see the decoy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.nn.functional import cosine_similarity, interpolate
@@ -17,6 +19,7 @@ from labeler.encoders import load_encoder
 from labeler.encoders.open_clip import OpenClipEncoder
 
 from .attack_subject import Photographs, Subject, Victim
+from .pleasing_read_outs import Eyes, standing_of
 
 EXEMPLARS = 12
 """Strongest photographs of a victim whose mean a picture is drawn to."""
@@ -57,6 +60,12 @@ def early_layers(subject: Subject) -> list[Features]:
     return [of(layer) for layer in subject.early]
 
 
+class Taste(Protocol):
+    """What likes pictures in [0, 1], ``(b, 3, h, w)``, each for its victim: ``(b,)``, about 1 where much."""
+
+    def likeness(self, pictures_bchw: torch.Tensor, victims: Sequence[Victim]) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True)
 class _Taste:
     """What one judge likes: directions from its mean photograph to each victim's own, in units of spread."""
@@ -81,16 +90,22 @@ class Pleaser:
         seen: photographs.
         victims: who is attacked.
         pictures_bchw: plain pictures of the decoys: judges are shown pictures beside pictures.
-        weight: of each of the two kinds of judges, where the decoy's own answer to its picture is 1.
+        weight: of each of the kinds of judges, where the decoy's own answer to its picture is 1.
+        eyes: the read-outs, where they can be fitted.
     """
 
     def __init__(
         self, judges: Sequence[Features], early: Sequence[Features], subject: Subject, seen: Photographs,
         victims: Sequence[Victim], pictures_bchw: torch.Tensor, weight: float,
+        eyes: Eyes | None = None,
     ) -> None:  # fmt: skip
         self.weight = weight
         kinds = [kind for kind in (judges, early) if kind]
-        self._kinds = [[_taste(of, subject, seen, victims, pictures_bchw) for of in kind] for kind in kinds]
+        self._kinds: list[list[Taste]] = [
+            [_taste(of, subject, seen, victims, pictures_bchw) for of in kind] for kind in kinds
+        ]
+        if eyes is not None:
+            self._kinds.append([standing_of(eyes, pictures_bchw, victims)])
 
     def __call__(self, pictures_bchw: torch.Tensor, victims: Sequence[Victim]) -> torch.Tensor:
         """How much each picture pleases, ``(b,)``."""

@@ -337,8 +337,8 @@ class ExecutorConfig(Section):
     """Of the cluster: ``auto`` finds the one of this machine, ``HOST:PORT`` or ``ray://HOST:PORT`` name
     another's, ``local`` starts one of this machine's cores and GPUs and ends it with the run."""
     shards: int = Field(default=64, ge=2, le=100_000)
-    """Pieces of each long stage on a cluster: a lost worker costs what it had of one. Each is kept until its
-    stage is complete, so a run that goes on with other `shards` begins its stage again."""
+    """Pieces of each long stage at most: a lost worker or a kill costs what was done of one. Each is kept
+    until its stage is complete, so a run that goes on with other `shards` begins its stage again."""
     cpus: int = Field(default=1, ge=1)
     """Cores of a cluster's worker, and threads of its torch."""
     gpus: float | None = Field(default=None, ge=0)

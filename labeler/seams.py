@@ -321,8 +321,9 @@ class Executor(Protocol):
     """
 
     pieces: int
-    """Into how many items a long stage is best cut; 1: work is done in this process, where cutting gains
-    nothing."""
+    """Into how many items a long stage is cut at most; 1: into none."""
+    here: bool
+    """Whether `map` works in this process: then a stage is cut only to keep what is done, and coarsely."""
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterable[Result]:
         """`function` of every item, in order. The first exception is raised here."""

@@ -248,7 +248,7 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
 def test_a_config_names_its_executor() -> None:
     base = {"target": {"model": "timm:x", "layers": ["a"]}, "probe": {"source": "builtin:scenes"}}
     with open_executor(Config.model_validate(base), print) as executor:
-        assert executor is LOCAL
+        assert (executor.here, executor.pieces) == (True, 64)
     settings = {"kind": "ray", "address": "ray://far:10001", "shards": 7}
     with open_executor(Config.model_validate({**base, "executor": settings}), print) as executor:
         assert isinstance(executor, RayExecutor)  # connects when it gets work

@@ -17,8 +17,10 @@ class LocalExecutor:
 
     Args:
         workers: threads; 1 runs everything in the caller's.
-        pieces: see `Executor`; more than 1 stands in for a cluster in tests.
+        pieces: see `Executor`.
     """
+
+    here = True
 
     def __init__(self, workers: int = 1, pieces: int = 1) -> None:
         self._workers = workers
@@ -43,7 +45,7 @@ class LocalExecutor:
 
 
 LOCAL = LocalExecutor()
-"""Everything in the caller's thread."""
+"""Everything in the caller's thread and in one piece."""
 
 
 def open_executor(config: Config, note: Callable[[str], None]) -> AbstractContextManager[Executor]:
@@ -54,7 +56,7 @@ def open_executor(config: Config, note: Callable[[str], None]) -> AbstractContex
         note: told in one line when a worker was lost.
     """
     if config.executor.kind == "local":
-        return nullcontext(LOCAL)
+        return nullcontext(LocalExecutor(pieces=config.executor.shards))
     from labeler.executors.cluster import RayExecutor
 
     return RayExecutor(config.executor, secrets=(config.propose.api_key_env,), note=note)

@@ -45,7 +45,7 @@ class RayExecutor:
     def __init__(
         self, settings: ExecutorConfig, *, secrets: Sequence[str] = (), note: Callable[[str], None]
     ) -> None:
-        self.pieces = settings.shards
+        self.pieces, self.here = settings.shards, False
         self._settings, self._secrets, self._note = settings, secrets, note
         self._open = contextlib.ExitStack()
         self._team: _Team | None = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -19,21 +22,28 @@ from labeler.checks.intervention import Kind, Trial, plan_trials
 from labeler.executors import LOCAL
 from labeler.pipeline.bench import Bench
 from labeler.pipeline.inputs import Inputs
-from labeler.pipeline.recipe import Recipe
+from labeler.pipeline.spread import Spread
 from labeler.probes import annotation_on_grid
 from labeler.records import Label
 from labeler.seams import Executor, Progress
+from labeler.storage import fingerprint
 
 RIM = 112
 """A mask is made wider by one pixel for every so many of the input's side before its region is filled: the
 concept's blurred rim must not be what it is filled with."""
 
+_ROWS = "rows.json"
 Pixels = NDArray[np.float32]
 Composed = tuple[Trial, Kind, torch.Tensor]
 
 
 def intervene(
-    bench: Bench, labels: Sequence[Label], progress: Progress, *, executor: Executor = LOCAL
+    bench: Bench,
+    labels: Sequence[Label],
+    progress: Progress,
+    *,
+    run: Path | None = None,
+    executor: Executor = LOCAL,
 ) -> dict[str, Interventions]:
     """The altered images of every concept that a simple label names, and what each layer's live units gave.
 
@@ -42,7 +52,8 @@ def intervene(
     Args:
         bench: the run's.
         labels: all labels that are opened on `test`; decoys are drawn from them.
-        progress: told after every batch how many of the sources are finished, or after every piece.
+        progress: told of sources, or of pieces.
+        run: the run directory that keeps what the images gave; None: nothing does.
         executor: who makes the images and shows them.
     """
     inputs, config = bench.inputs, bench.inputs.config
@@ -57,21 +68,46 @@ def intervene(
     )  # fmt: skip
     units = {layer: bench.live_units(layer) for layer in inputs.target.layers}
     found = {layer: Interventions({concept: {} for concept in concepts}) for layer in units}
-    if executor.pieces == 1:
-        shown = [_show(lambda: inputs, units, progress, trials)]
-    else:
-        count = min(executor.pieces, max(1, len(trials)))
-        ends = [len(trials) * part // count for part in range(count + 1)]
-        work = partial(_show, Recipe.of(inputs).inputs, units, None)
-        shown = []
-        for part in executor.map(work, [trials[start:end] for start, end in pairwise(ends)]):
-            shown.append(part)
-            progress(ends[len(shown)], len(trials))
-    for row in (row for part in shown for row in part):
-        for layer, maxima_u in row.maxima.items():
-            found[layer].add(row.trial, row.kind, maxima_u)
-    progress(len(trials), len(trials))
+    if not trials:
+        return found
+    with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
+        spread = Spread(run or Path(folder), inputs, executor)
+        for row in _read(_stage(spread, bench.evidence.key, units, trials, progress), trials, list(units)):
+            for layer, maxima_u in row.maxima.items():
+                found[layer].add(row.trial, row.kind, maxima_u)
     return found
+
+
+def _stage(
+    spread: Spread,
+    evidence_key: str,
+    units: Mapping[str, NDArray[np.int64]],
+    trials: Sequence[Trial],
+    progress: Progress,
+) -> Path:
+    """Build or load the stage of all altered images: the files of `show_altered`, for all trials."""
+    key = fingerprint("altered", 1, evidence_key, [asdict(trial) for trial in trials], RIM)
+    size = spread.inputs.config.activations.batch_size
+
+    def build(directory: Path) -> None:
+        count = spread.count(-(-len(trials) * len(get_args(Kind)) // size))
+        ends = [len(trials) * part // count for part in range(count + 1)]
+        parts = [(units, trials[start:end]) for start, end in pairwise(ends)]
+        places = spread.pieces("altered", key, directory, show_altered, parts, progress)
+        named = [json.loads((place / _ROWS).read_text()) for place in places]
+        shown = [
+            [start + trial, kind] for start, rows in zip(ends, named, strict=False) for trial, kind in rows
+        ]
+        (directory / _ROWS).write_text(json.dumps(shown))
+        for number in range(len(units)):
+            tables = [np.load(place / _maxima_file(number), allow_pickle=False) for place in places]
+            np.save(directory / _maxima_file(number), np.concatenate(tables))
+
+    return spread.stage("altered", key, build)
+
+
+def _maxima_file(number: int) -> str:
+    return f"maxima-{number:03d}.npy"
 
 
 @dataclass(frozen=True)
@@ -83,30 +119,45 @@ class _Row:
     maxima: dict[str, NDArray[np.float32]]
 
 
-def _show(
-    load: Callable[[], Inputs],
-    units: Mapping[str, NDArray[np.int64]],
-    progress: Progress | None,
-    trials: Sequence[Trial],
-) -> list[_Row]:
-    """Alter the images of some trials and show them to the target of the inputs that `load` gives."""
-    inputs = load()
+def _read(directory: Path, trials: Sequence[Trial], layers: Sequence[str]) -> Iterator[_Row]:
+    tables = {
+        layer: np.load(directory / _maxima_file(number), allow_pickle=False)
+        for number, layer in enumerate(layers)
+    }
+    for row, (trial, kind) in enumerate(json.loads((directory / _ROWS).read_text())):
+        yield _Row(trials[trial], kind, {layer: maxima_nu[row] for layer, maxima_nu in tables.items()})
+
+
+def show_altered(
+    inputs: Inputs,
+    part: tuple[Mapping[str, NDArray[np.int64]], Sequence[Trial]],
+    directory: Path,
+    progress: Progress,
+) -> None:
+    """Alter the images of some trials and show them to the target.
+
+    Written are which trial and kind each altered image is of, and the pooled maxima ``(images, u)`` of every
+    layer's wanted units.
+    """
+    units, trials = part
     size = inputs.config.activations.batch_size
     position = {trial: index for index, trial in enumerate(trials)}
-    rows = []
+    rows: list[tuple[int, Kind]] = []
+    maxima = {layer: [np.zeros((0, len(live)), np.float32)] for layer, live in units.items()}
     for batch in batches(_composed(inputs, trials), size):
         images = [pixels for _, _, pixels in batch]
         block_bchw = stack_padded(images, size, images[0].shape)
         maps = forward(inputs.target, block_bchw, list(units), inputs.config.activations.precision)
-        maxima = {}
         for layer, live in units.items():
             chosen = torch.from_numpy(live).to(maps[layer].device)
-            maxima[layer] = maps[layer].amax(dim=(2, 3))[:, chosen].cpu().numpy()  # (b, u)
-        for place, (trial, kind, _) in enumerate(batch):
-            rows.append(_Row(trial, kind, {layer: found[place].copy() for layer, found in maxima.items()}))
-        if progress is not None:
-            progress(position[batch[-1][0]], len(trials))
-    return rows
+            found_bu = maps[layer].amax(dim=(2, 3))[:, chosen].cpu().numpy()
+            maxima[layer].append(found_bu[: len(batch)].astype(np.float32))
+        rows += [(position[trial], kind) for trial, kind, _ in batch]
+        progress(position[batch[-1][0]] + 1, len(trials))
+    progress(len(trials), len(trials))
+    (directory / _ROWS).write_text(json.dumps(rows))
+    for number, layer in enumerate(units):
+        np.save(directory / _maxima_file(number), np.concatenate(maxima[layer]))
 
 
 def _concepts(bench: Bench, labels: Sequence[Label]) -> list[int]:

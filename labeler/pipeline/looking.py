@@ -100,7 +100,8 @@ def look(
         asked: images, and what is wanted of them.
         progress: told of images, or of pieces.
     """
-    parts = cut(asked, spread.count(len(asked)), spread.inputs.config.activations.batch_size)
+    batch = spread.inputs.config.activations.batch_size
+    parts = cut(asked, spread.count(-(-len(asked) // batch)), batch)
     found: list[Seen] = []
     for place in spread.pieces(name, key, directory, look_at, parts, progress):
         rows = json.loads((place / _SEEN).read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from labeler.checks import (
     Agreement,
@@ -66,17 +67,18 @@ class OpenLayer:
 
 def open_test(
     bench: Bench, pictures: Pictures, labels: Mapping[UnitId, Sequence[Label]], progress: Progress,
-    *, kin: Mapping[UnitId, Sequence[Label]] | None = None, executor: Executor = LOCAL,
+    *, kin: Mapping[UnitId, Sequence[Label]] | None = None, run: Path | None = None,
+    executor: Executor = LOCAL,
 ) -> dict[str, OpenLayer]:  # fmt: skip
     """Every layer of the units in `labels`, ready to check these labels and any others of theirs.
 
     `kin` are the labels that the units are left with, where those are not `labels` themselves; `executor`
-    does what is long.
+    does what is long, and `run` keeps it.
     """
     shown = PictureData(pictures.units, pictures.embeddings)
     dissections = dissect(bench, progress)
     altered = intervene(
-        bench, [label for found in labels.values() for label in found], progress, executor=executor
+        bench, [label for found in labels.values() for label in found], progress, run=run, executor=executor
     )
     layers = {}
     for layer, units in by_layer(list(labels)).items():

@@ -47,14 +47,14 @@ def activations_stage(
     config, key, spread = inputs.config, activations_key(inputs), Spread(run, inputs, executor)
 
     def build(directory: Path) -> None:
-        if executor.pieces == 1:
+        count = spread.count(-(-len(inputs.probe.images) // config.activations.batch_size))
+        if executor.here and count == 1:
             made = run_pass(
                 inputs.target, inputs.probe, inputs.encoders, config.activations,
                 measure=area_measure(inputs), workers=config.executor.workers,
                 decoding=config.executor.decoding, seed=config.seed, progress=progress, directory=directory,
             )  # fmt: skip
         else:
-            count = spread.count(-(-len(inputs.probe.images) // config.activations.batch_size))
             shards = [(number, count) for number in range(count)]
             places = spread.pieces("activations", key, directory, pass_shard, shards, progress)
             made = merge_shards([PassShard.load(place) for place in places], directory)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from labeler.activations.loader import stack_padded
+from labeler.config import VisualiseConfig
 from labeler.executors import LOCAL
 from labeler.exemplars.images import ImageStore
 from labeler.exemplars.regions import view
@@ -81,14 +83,21 @@ def pictures_stage(
 
     def build(directory: Path) -> None:
         sittings = [_sitting(inputs, evidence, unit) for unit in live] if settings.enabled else []
-        # A block of pictures takes as long as a full one.
-        count = spread.count(len(sittings) * settings.images // settings.batch_size)
-        ends = [len(sittings) * part // count for part in range(count + 1)]
+        ends = _ends(sittings, settings, spread)
         parts = [tuple(sittings[start:end]) for start, end in pairwise(ends)]
         places = spread.pieces("visualisations", stage_key, directory, draw, parts, progress)
         _join(places, directory, list(inputs.encoders))
 
     return _load(spread.stage("visualisations", stage_key, build), stage_key)
+
+
+def _ends(sittings: Sequence[Sitting], settings: VisualiseConfig, spread: Spread) -> list[int]:
+    """Where pieces end: after whole blocks of pictures, as a block takes as long as a full one."""
+    pictures = list(accumulate(settings.images * max(1, len(sitting.facets)) for sitting in sittings))
+    blocks = pictures[-1] // settings.batch_size if pictures else 0
+    count = spread.count(blocks)
+    full = [settings.batch_size * (blocks * part // count) for part in range(count)]
+    return [*(bisect_right(pictures, made) for made in full), len(sittings)]
 
 
 def _sitting(inputs: Inputs, evidence: ProbeEvidence, unit: UnitId) -> Sitting:

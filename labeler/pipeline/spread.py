@@ -2,13 +2,14 @@
 
 A worker writes into a folder of its own and returns what it wrote; the process that began the run is the only
 one that writes into the run directory, so nodes share no file system for what comes out. It keeps every piece
-from elsewhere as a stage of its own, ``stages/piece-NAME-3-of-64-<12 hex>``, until the stage is complete: a
-run that is killed goes on with the pieces that it has.
+as a stage of its own, ``stages/piece-NAME-3-of-64-<12 hex>``, until the stage is complete: a run that is
+killed goes on with the pieces that it has.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import platform
 import shutil
 import tarfile
@@ -34,6 +35,8 @@ Plan = TypeVar("Plan")
 Made = TypeVar("Made", covariant=True)
 _IMAGES = "images"
 _TAR = "files.tar"
+_BLOCKS = 2
+"""Of a piece that is done here, at least: of less, beginning and keeping it would cost too much."""
 
 
 Work = Callable[[Inputs, Item, Path, Progress], None]
@@ -93,12 +96,14 @@ class Spread:
             shutil.rmtree(_place(directory), ignore_errors=True)
 
         made = stage_directory(self.run, name, key, built)
-        for piece in self.run.glob(f"stages/piece-{name}-*"):
-            shutil.rmtree(piece)
+        for names in (f"piece-{name}-*", f"piece-here-{name}-*"):
+            for piece in self.run.glob(f"stages/{names}"):
+                shutil.rmtree(piece)
         return made
 
-    def count(self, most: int) -> int:
-        """How many pieces something is cut into that has `most` parts."""
+    def count(self, blocks: int) -> int:
+        """How many pieces something is cut into that is computed in so many blocks."""
+        most = blocks // _BLOCKS if self.executor.here else blocks
         return max(1, min(self.executor.pieces, most))
 
     def pieces(
@@ -122,38 +127,42 @@ class Spread:
             items: all of them.
             progress: of the stage.
         """
-        places = [_place(directory) / f"{name}-{number}" for number in range(len(items))]
-        if self.executor.pieces == 1:
-            self._here(work, items, places, progress)
+        report = progress or _ignore
+        if not self.executor.here:
+            places = self._elsewhere(name, key, directory, work, items, report)
+        elif len(items) == 1:
+            places = [_place(directory) / name]
+            places[0].mkdir(parents=True)
+            work(self.inputs, items[0], places[0], report)
         else:
-            self._elsewhere(name, key, work, items, places, progress)
+            places = self._here(name, key, work, items, report)
         for place in places:
             self._adopt(images_of(place))
         return places
 
     def _here(
-        self, work: Work[Item], items: Sequence[Item], places: Sequence[Path], progress: Progress | None
-    ) -> None:
-        report = progress or _ignore
-        for done, (item, place) in enumerate(zip(items, places, strict=True), 1):
-            place.mkdir(parents=True)
-            work(self.inputs, item, place, report if len(items) == 1 else _ignore)
-            if len(items) > 1:
-                report(done, len(items))
+        self, name: str, key: str, work: Work[Item], items: Sequence[Item], report: Progress
+    ) -> list[Path]:
+        keeper = _Keeper(self.run, f"here-{name}", key, len(items))
+        for number in range(len(items)):
+            if not keeper.has(number):
+                keeper.build(number, partial(_done, work, self.inputs, items[number]))
+            report(number + 1, len(items))
+        return [keeper.place(number) for number in range(len(items))]
 
     def _elsewhere(
         self,
         name: str,
         key: str,
+        directory: Path,
         work: Work[Item],
         items: Sequence[Item],
-        places: Sequence[Path],
-        progress: Progress | None,
-    ) -> None:
+        report: Progress,
+    ) -> list[Path]:
+        places = [_place(directory) / f"{name}-{number}" for number in range(len(items))]
         keeper = _Keeper(self.run, name, key, len(items))
         missing = [number for number in range(len(items)) if not keeper.has(number)]
         done = len(items) - len(missing)
-        report = progress or _ignore
         report(done, len(items))
         packed = partial(_packed, work, Recipe.of(self.inputs))
         for number, files in self.executor.as_finished(packed, Lazily(missing, items.__getitem__)):
@@ -163,13 +172,20 @@ class Spread:
         for number, place in enumerate(places):
             with tarfile.open(keeper.place(number) / _TAR) as archive:
                 archive.extractall(place, filter="data")
+        return places
 
     def _adopt(self, images: Path) -> None:
-        if not images.is_dir():
-            return
-        (self.run / _IMAGES).mkdir(exist_ok=True)
-        for path in images.iterdir():
-            path.replace(self.run / _IMAGES / path.name)  # named by its content, so any other is the same
+        """A piece stays as it was written, so its pictures get a second name, or a copy."""
+        for path in images.iterdir() if images.is_dir() else ():
+            own = self.run / _IMAGES / path.name  # named by its content, so any other is the same
+            own.parent.mkdir(exist_ok=True)
+            temporary = own.with_name(f".{own.name}.{os.getpid()}.incomplete")
+            try:
+                os.link(path, temporary)
+            except OSError:  # some file systems know no second names
+                shutil.copyfile(path, temporary)
+            temporary.replace(own)
+            temporary.unlink(missing_ok=True)  # which stays where both are one file already
 
 
 @dataclass(frozen=True)
@@ -194,17 +210,24 @@ class _Keeper:
         return place.is_dir()
 
     def keep(self, number: int, files: NDArray[np.uint8]) -> None:
-        """Write a piece."""
-        name, key = self._named(number)
+        """Write a piece that was done elsewhere."""
 
         def build(directory: Path) -> None:
             (directory / _TAR).write_bytes(files.data)
 
-        stage_directory(self.run, name, key, build)
+        self.build(number, build)
+
+    def build(self, number: int, build: Callable[[Path], None]) -> None:
+        """Do a piece; see `stage_directory`."""
+        stage_directory(self.run, *self._named(number), build)
 
     def _named(self, number: int) -> tuple[str, str]:
         name = f"piece-{self.name}-{number + 1}-of-{self.count}"
         return name, fingerprint(name, 1, self.key)
+
+
+def _done(work: Work[Item], inputs: Inputs, item: Item, directory: Path) -> None:
+    work(inputs, item, directory, _ignore)
 
 
 def _packed(work: Work[Item], recipe: Recipe, item: Item) -> NDArray[np.uint8]:

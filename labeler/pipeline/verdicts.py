@@ -61,7 +61,7 @@ def put_verdicts(
     """Decide every unit of the run and store its record; units that are stored already are decided alike."""
     finals = {unit: _finals(records) for unit, records in rounds.items()}
     _count_opening(finals, store)
-    opened = open_test(bench, pictures, finals, progress, executor=executor)
+    opened = open_test(bench, pictures, finals, progress, run=store.path.parent, executor=executor)
     layers = {
         layer: _judge(bench, opened[layer], {unit: finals[unit] for unit in units})
         for layer, units in by_layer(list(finals)).items()

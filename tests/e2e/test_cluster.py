@@ -29,6 +29,8 @@ class Elsewhere(LocalExecutor):
     `done` counts the items; the run is interrupted before the item `last`.
     """
 
+    here = False
+
     def __init__(self, pieces: int, last: int | None = None) -> None:
         super().__init__(pieces=pieces)
         self.done, self._last = 0, last

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +92,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(make_httpserver: HTTPServer) -> Server:
-    return Server(make_httpserver)
+def server(make_httpserver: HTTPServer) -> Iterator[Server]:
+    yield Server(make_httpserver)
+    make_httpserver.clear()
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from labeler.pipeline import spread
 from tests.e2e.toy_run import NETWORK, Outcome, files_of, labeler, rows_of, run_toy, toy_config, write_config
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +101,27 @@ def test_one_kill_anywhere_changes_nothing(
     undisturbed: Undisturbed, tmp_path: Path, point: str, count: int
 ) -> None:
     killed_again_and_again(undisturbed, tmp_path / "run", [(point, count)])
+
+
+def test_of_a_stage_that_is_killed_only_the_piece_at_work_is_done_again(
+    undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    assert disturbed(undisturbed.config, out, "manifest:piece-here-activations-2-of-2", 1).code == KILLED
+    assert len(list(out.glob("stages/piece-here-activations-1-of-2-????????????"))) == 1
+    assert labeler("verify", out).code == 0
+    done, original = list[str](), spread._done
+
+    def noting(work: Any, inputs: Any, item: Any, directory: Path) -> None:
+        done.append(directory.name.split("-of-")[0])
+        original(work, inputs, item, directory)
+
+    monkeypatch.setattr(spread, "_done", noting)
+    assert run_toy(undisturbed.config, out).code == 0
+    assert [piece for piece in done if "activations" in piece] == ["piece-here-activations-2"]
+    assert any(piece.startswith("piece-here-altered-") for piece in done)
+    assert not list(out.glob("stages/piece-*"))
+    assert_same_run(out, undisturbed.run)
 
 
 def test_an_interrupt_ends_with_130_and_one_sentence_that_says_how_to_go_on(
