@@ -35,7 +35,7 @@ Plan = TypeVar("Plan")
 Made = TypeVar("Made", covariant=True)
 _IMAGES = "images"
 _TAR = "files.tar"
-_BLOCKS = 2
+_BLOCKS = 3
 """Of a piece that is done here, at least: of less, beginning and keeping it would cost too much."""
 
 
