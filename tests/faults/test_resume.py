@@ -42,7 +42,7 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    data = toy_config(120, visualise={"images": 1, "size": 32, "steps": 4})
+    data = toy_config(120, visualise={"images": 1, "size": 32, "steps": 4}, activations={"batch_size": 16})
     data["target"] = {**data["target"], "units": {"colours": "0-2,6", "edges": "0-1"}}
     data["checks"] = {**data["checks"], "min_test_images": 40}
     config = write_config(folder, data)
