@@ -115,7 +115,7 @@ class Spread:
         items: Sequence[Item],
         progress: Progress | None,
     ) -> list[Path]:
-        """Folders with the files of every item, in order, below the stage that is built in `directory`.
+        """Folders with the files of every item, in order; they go when the stage is complete.
 
         Their pictures are in the run's ``images/`` by then.
 
