@@ -93,7 +93,7 @@ def _stage(
         count = spread.count(-(-len(trials) * len(get_args(Kind)) // size))
         ends = [len(trials) * part // count for part in range(count + 1)]
         parts = [(units, trials[start:end]) for start, end in pairwise(ends)]
-        places = spread.pieces("altered", key, directory, show_altered, parts, progress)
+        places = spread.pieces("altered", key, directory, show_altered, parts, progress, len(trials))
         named = [json.loads((place / _ROWS).read_text()) for place in places]
         shown = [
             [start + trial, kind] for start, rows in zip(ends, named, strict=False) for trial, kind in rows

@@ -103,7 +103,7 @@ def look(
     batch = spread.inputs.config.activations.batch_size
     parts = cut(asked, spread.count(-(-len(asked) // batch)), batch)
     found: list[Seen] = []
-    for place in spread.pieces(name, key, directory, look_at, parts, progress):
+    for place in spread.pieces(name, key, directory, look_at, parts, progress, len(asked)):
         rows = json.loads((place / _SEEN).read_text())
         vectors = iter(np.load(place / _REGIONS, allow_pickle=False))  # (top ones, dim)
         codes = {

@@ -56,7 +56,9 @@ def activations_stage(
             )  # fmt: skip
         else:
             shards = [(number, count) for number in range(count)]
-            places = spread.pieces("activations", key, directory, pass_shard, shards, progress)
+            places = spread.pieces(
+                "activations", key, directory, pass_shard, shards, progress, len(inputs.probe.images)
+            )
             made = merge_shards([PassShard.load(place) for place in places], directory)
         made.save(directory)
         write_image_paths(directory, inputs)

@@ -83,21 +83,23 @@ def pictures_stage(
 
     def build(directory: Path) -> None:
         sittings = [_sitting(inputs, evidence, unit) for unit in live] if settings.enabled else []
-        ends = _ends(sittings, settings, spread)
-        parts = [tuple(sittings[start:end]) for start, end in pairwise(ends)]
-        places = spread.pieces("visualisations", stage_key, directory, draw, parts, progress)
+        pictures = [settings.images * max(1, len(sitting.facets)) for sitting in sittings]
+        parts = [tuple(sittings[start:end]) for start, end in pairwise(_ends(pictures, settings, spread))]
+        whole = sum(pictures) + (len(sittings) if settings.second != "none" else 0)
+        places = spread.pieces("visualisations", stage_key, directory, draw, parts, progress, whole)
         _join(places, directory, list(inputs.encoders))
 
     return _load(spread.stage("visualisations", stage_key, build), stage_key)
 
 
-def _ends(sittings: Sequence[Sitting], settings: VisualiseConfig, spread: Spread) -> list[int]:
-    """Where pieces end: after whole blocks of pictures, as a block takes as long as a full one."""
-    pictures = list(accumulate(settings.images * max(1, len(sitting.facets)) for sitting in sittings))
-    blocks = pictures[-1] // settings.batch_size if pictures else 0
+def _ends(pictures: Sequence[int], settings: VisualiseConfig, spread: Spread) -> list[int]:
+    """Where pieces of sittings with so many pictures each end: after whole blocks, as one that is not full
+    takes as long."""
+    blocks = sum(pictures) // settings.batch_size
     count = spread.count(blocks)
     full = [settings.batch_size * (blocks * part // count) for part in range(count)]
-    return [*(bisect_right(pictures, made) for made in full), len(sittings)]
+    made = list(accumulate(pictures))
+    return [*(bisect_right(made, end) for end in full), len(pictures)]
 
 
 def _sitting(inputs: Inputs, evidence: ProbeEvidence, unit: UnitId) -> Sitting:
@@ -110,13 +112,16 @@ def draw(inputs: Inputs, sittings: Sequence[Sitting], directory: Path, progress:
     """Make the pictures of some units into `directory`, with their embeddings."""
     settings, seed = inputs.config.visualise, inputs.config.seed
     requests = list(_requests(inputs, sittings))
-    made = visualise(inputs.target, requests, settings, progress=progress) if requests else []
+    units = [sitting.unit for sitting in sittings] if settings.second != "none" else []
+    asked = [Request(unit.layer, unit.index, seed, negative=unit.negative) for unit in units]
+    whole = len(requests) + len(asked)
+    made = visualise(inputs.target, requests, settings, progress=lambda done, _: progress(done, whole))
     others: list[Picture] = []
-    if settings.second != "none":
-        units = [sitting.unit for sitting in sittings]
-        asked = [Request(unit.layer, unit.index, seed, negative=unit.negative) for unit in units]
+    if asked:
         other = settings.model_copy(update={"parametrisation": settings.second, "diversity": 0.0})
-        others = visualise(inputs.target, asked, other, progress=progress) if asked else []
+        others = visualise(
+            inputs.target, asked, other, progress=lambda done, _: progress(len(requests) + done, whole)
+        )
     _save(directory, ImageStore(images_of(directory)), made, others, inputs)
 
 

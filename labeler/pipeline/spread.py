@@ -114,6 +114,7 @@ class Spread:
         work: Work[Item],
         items: Sequence[Item],
         progress: Progress | None,
+        whole: int | None = None,
     ) -> list[Path]:
         """Folders with the files of every item, in order; they go when the stage is complete.
 
@@ -126,6 +127,8 @@ class Spread:
             work: does an item.
             items: all of them.
             progress: of the stage.
+            whole: what the items make together, of which progress is told where they are done here; by
+                default their number.
         """
         report = progress or _ignore
         if not self.executor.here:
@@ -135,19 +138,19 @@ class Spread:
             places[0].mkdir(parents=True)
             work(self.inputs, items[0], places[0], report)
         else:
-            places = self._here(name, key, work, items, report)
+            places = self._here(name, key, work, items, report, whole or len(items))
         for place in places:
             self._adopt(images_of(place))
         return places
 
     def _here(
-        self, name: str, key: str, work: Work[Item], items: Sequence[Item], report: Progress
+        self, name: str, key: str, work: Work[Item], items: Sequence[Item], report: Progress, whole: int
     ) -> list[Path]:
         keeper = _Keeper(self.run, f"here-{name}", key, len(items))
         for number in range(len(items)):
             if not keeper.has(number):
-                keeper.build(number, partial(_done, work, self.inputs, items[number]))
-            report(number + 1, len(items))
+                told = partial(_part_of, report, number, len(items), whole)
+                keeper.build(number, partial(_done, work, self.inputs, items[number], told))
         return [keeper.place(number) for number in range(len(items))]
 
     def _elsewhere(
@@ -226,8 +229,13 @@ class _Keeper:
         return name, fingerprint(name, 1, self.key)
 
 
-def _done(work: Work[Item], inputs: Inputs, item: Item, directory: Path) -> None:
-    work(inputs, item, directory, _ignore)
+def _done(work: Work[Item], inputs: Inputs, item: Item, progress: Progress, directory: Path) -> None:
+    work(inputs, item, directory, progress)
+
+
+def _part_of(report: Progress, number: int, count: int, whole: int, done: int, total: int) -> None:
+    """Progress of one of `count` pieces, taken as equal, as that of the whole."""
+    report(round(whole * (number + done / max(total, 1)) / count), whole)
 
 
 def _packed(work: Work[Item], recipe: Recipe, item: Item) -> NDArray[np.uint8]:

@@ -33,10 +33,11 @@ LONG_CHAIN = [
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A config and the finished run of it."""
+    """A config, the finished run of it, and what the run said on stderr."""
 
     config: Path
     run: Path
+    said: str
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     config = write_config(folder, data)
     outcome = run_toy(config, folder / "run")
     assert outcome.code == 0, outcome.err
-    return Undisturbed(config, folder / "run")
+    return Undisturbed(config, folder / "run", outcome.err)
 
 
 def disturbed(config: Path, out: Path, point: str, count: int, sent: str = "SIGKILL") -> Outcome:
@@ -112,9 +113,9 @@ def test_of_a_stage_that_is_killed_only_the_piece_at_work_is_done_again(
     assert labeler("verify", out).code == 0
     done, original = list[str](), spread._done
 
-    def noting(work: Any, inputs: Any, item: Any, directory: Path) -> None:
+    def noting(work: Any, inputs: Any, item: Any, progress: Any, directory: Path) -> None:
         done.append(directory.name.split("-of-")[0])
-        original(work, inputs, item, directory)
+        original(work, inputs, item, progress, directory)
 
     monkeypatch.setattr(spread, "_done", noting)
     assert run_toy(undisturbed.config, out).code == 0
@@ -147,7 +148,8 @@ def test_running_again_changes_nothing_and_makes_no_pass(undisturbed: Undisturbe
     assert rows_of(undisturbed.run) == rows
     assert files_of(undisturbed.run / "stages") == files
     assert {path: path.stat().st_mtime_ns for path in (undisturbed.run / "stages").rglob("*")} == written
-    assert "0/120" not in outcome.err
+    assert "/120" in undisturbed.said
+    assert "/120" not in outcome.err
 
 
 def test_the_same_config_in_another_directory_gives_the_same_catalogue(
