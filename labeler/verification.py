@@ -77,8 +77,9 @@ def blaming_damage(run: Path) -> Iterator[None]:
 
 
 def _named_by(stages: Sequence[Path]) -> set[str]:
-    """The pictures that finished stages name."""
-    files = [path for stage in stages for path in (stage / "evidence.json", stage / "pictures.json")]
+    """The pictures that finished stages name; those of a mere piece are still in it."""
+    whole = [stage for stage in stages if not stage.name.startswith("piece-")]
+    files = [path for stage in whole for path in (stage / "evidence.json", stage / "pictures.json")]
     return {
         name
         for path in files

@@ -43,7 +43,8 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    data = toy_config(120, visualise={"images": 1, "size": 32, "steps": 4}, activations={"batch_size": 16})
+    pictures = {"images": 1, "size": 32, "steps": 4, "batch_size": 1}
+    data = toy_config(120, visualise=pictures, activations={"batch_size": 16})
     data["target"] = {**data["target"], "units": {"colours": "0-2,6", "edges": "0-1"}}
     data["checks"] = {**data["checks"], "min_test_images": 40}
     config = write_config(folder, data)
@@ -104,12 +105,13 @@ def test_one_kill_anywhere_changes_nothing(
     killed_again_and_again(undisturbed, tmp_path / "run", [(point, count)])
 
 
+@pytest.mark.parametrize("stage", ["activations", "visualisations"])
 def test_of_a_stage_that_is_killed_only_the_piece_at_work_is_done_again(
-    undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     out = tmp_path / "run"
-    assert disturbed(undisturbed.config, out, "manifest:piece-here-activations-2-of-2", 1).code == KILLED
-    assert len(list(out.glob("stages/piece-here-activations-1-of-2-????????????"))) == 1
+    assert disturbed(undisturbed.config, out, f"manifest:piece-here-{stage}-2-of-2", 1).code == KILLED
+    assert len(list(out.glob(f"stages/piece-here-{stage}-1-of-2-????????????"))) == 1
     assert labeler("verify", out).code == 0
     done, original = list[str](), spread._done
 
@@ -119,7 +121,7 @@ def test_of_a_stage_that_is_killed_only_the_piece_at_work_is_done_again(
 
     monkeypatch.setattr(spread, "_done", noting)
     assert run_toy(undisturbed.config, out).code == 0
-    assert [piece for piece in done if "activations" in piece] == ["piece-here-activations-2"]
+    assert [piece for piece in done if stage in piece] == [f"piece-here-{stage}-2"]
     assert any(piece.startswith("piece-here-altered-") for piece in done)
     assert not list(out.glob("stages/piece-*"))
     assert_same_run(out, undisturbed.run)
